@@ -1,5 +1,6 @@
 /*
- * TR_ASSERT: stays on in every build and is for bugs only, never for bad input. Prints the place and the condition, and aborts.
+ * TR_ASSERT: stays on in every build and is for bugs only, never for bad input. Prints the place
+ * and the condition, and aborts.
  */
 #ifndef TR_PROTOCOL_ASSERT_H
 #define TR_PROTOCOL_ASSERT_H

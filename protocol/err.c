@@ -1,4 +1,5 @@
-/* The table of err.h as arrays. Numbers from the wire may be unknown here: they read as TR_ERR_BUG, never out of bounds. */
+/* The table of err.h as arrays. Numbers from the wire may be unknown here: they read as TR_ERR_BUG,
+ * never out of bounds. */
 #include "protocol/err.h"
 
 #include <stddef.h>

@@ -1,7 +1,8 @@
 /*
- * Errors. One table gives each code, its class (what a person does about it), whether the same request may be sent again,
- * and a sentence for people. A function that can fail returns tr_err; what it produces comes out through trailing ret_
- * parameters, written only on success. The numbers travel on the wire (PROTOCOL.md): append, never renumber.
+ * Errors. One table gives each code, its class (what a person does about it), whether the same
+ * request may be sent again, and a sentence for people. A function that can fail returns tr_err;
+ * what it produces comes out through trailing ret_ parameters, written only on success. The numbers
+ * travel on the wire (PROTOCOL.md): append, never renumber.
  */
 #ifndef TR_PROTOCOL_ERR_H
 #define TR_PROTOCOL_ERR_H
@@ -46,7 +47,7 @@ typedef enum tr_err {
 #define TR_ERR_CODE(code, number, class, again, text) code = number,
     TR_ERR_MAP(TR_ERR_CODE)
 #undef TR_ERR_CODE
-    TR_ERR_N
+        TR_ERR_N
 } tr_err;
 
 /* What kind of trouble: exit codes, HTTP statuses and routing decide by class. */
@@ -71,7 +72,8 @@ typedef enum tr_err_class {
 /* The code as written, "TR_ERR_TIMEOUT"; never NULL. Any thread. */
 const char *tr_err_name(tr_err err);
 
-/* The sentence of `err`; never NULL, also for a number from the wire that this version does not know. Any thread. */
+/* The sentence of `err`; never NULL, also for a number from the wire that this version does not
+ * know. Any thread. */
 const char *tr_err_text(tr_err err);
 
 /* The class of `err`, and the class's name as the wire's JSON has it ("rate_limit"). Any thread. */
