@@ -1,0 +1,38 @@
+/*
+ * A link: frames over one stream, part of an actor's state. Incoming frames become checked messages
+ * (protocol/wire.h); outgoing ones gather while a write is in flight and leave together. It is
+ * never read-paused, since CANCEL and CREDIT ride on it. What waits to go out is bounded by the
+ * credit of its streams; beyond `out_max` the link is closed as stalled.
+ */
+#ifndef TR_RUNTIME_LINK_H
+#define TR_RUNTIME_LINK_H
+
+#include "runtime/transport.h"
+
+typedef struct tr_link tr_link;
+
+/* One frame arrived: `*msg` has kind, ref, data and body; take it by setting it to NULL. Returning
+ * an error closes. */
+typedef tr_err tr_link_frame_fn(tr_self *self, void *state, tr_msg **msg);
+
+/* Attaches `stream` (taken over, also on failure) to this actor. `body_max`: largest body a frame
+ * may bring. `state` goes to fn. The link defers its own flush, so its actor must not use tr_defer
+ * for something else. */
+TR_MUST_USE tr_err tr_link_new(tr_self *self, tr_stream *stream, size_t body_max, size_t out_max,
+                               tr_link_frame_fn *fn, void *state, tr_link **ret);
+/* Handles a STREAM message of this link's stream: RECEIVED, SENT, CLOSED. TR_OK: go on.
+ * TR_ERR_CLOSED: the peer left; TR_ERR_PROTOCOL, TR_ERR_TOO_LARGE: it broke the protocol; an error
+ * of fn; TR_ERR_NOMEM. After an error: tr_link_free. */
+TR_MUST_USE tr_err tr_link_handle(tr_link *link, tr_self *self, tr_msg *msg);
+/* Queues a frame: copies data and body. TR_ERR_STALLED when out_max would be passed, TR_ERR_NOMEM.
+ */
+TR_MUST_USE tr_err tr_link_send(tr_link *link, tr_self *self, const tr_msg *msg, uint64_t ref);
+/* Bytes queued and not yet written. */
+size_t tr_link_pending(const tr_link *link);
+/* Closes after what is queued has gone out (or `free` comes first); tr_link_handle then returns
+ * TR_ERR_CLOSED. */
+void tr_link_finish(tr_link *link, tr_self *self);
+/* Closes at once. NULL is fine. From the owner's functions. */
+void tr_link_free(tr_link *link);
+
+#endif

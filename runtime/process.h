@@ -1,0 +1,50 @@
+/*
+ * Child processes, through a table: fork and exec by a thread that lives as long as the node (the
+ * parent-death signal fires when the forking thread ends), death seen by pidfd. No child outlives
+ * the daemon, none becomes a zombie. The owner actor gets PROCESS messages. In simulation a fake
+ * table plays processes.
+ */
+#ifndef TR_RUNTIME_PROCESS_H
+#define TR_RUNTIME_PROCESS_H
+
+#include "runtime/actor.h"
+
+typedef struct tr_process tr_process;
+typedef struct tr_process_table tr_process_table;
+
+typedef enum tr_process_event_kind {
+    TR_PROCESS_SPAWNED = 1, /* `pid` runs, or err (exec failed: the reason is logged by the caller
+                               from `code` = errno) */
+    TR_PROCESS_EXITED,      /* code = exit status, signal = what killed it: the last event */
+} tr_process_event_kind;
+
+typedef struct tr_process_event {
+    tr_process_event_kind event;
+    tr_err err;
+    int32_t pid;
+    int32_t code;
+    int32_t signal;
+} tr_process_event;
+
+typedef struct tr_process_spec {
+    const char *const *argv; /* NULL-terminated; argv[0] is a path; copied */
+    const char *const
+        *env_add; /* "NAME=value", NULL-terminated, added to the daemon's; copied; may be NULL */
+    bool memory_victim; /* the kernel's out-of-memory killer takes it before the daemon */
+} tr_process_spec;
+
+struct tr_process_table {
+    /* SPAWNED and later EXITED go to `self` (msg->ref = ref). */
+    tr_err (*spawn)(tr_process_table *table, tr_self *self, const tr_process_spec *spec,
+                    uint64_t ref, tr_process **ret);
+    void (*kill)(tr_process *process, int signal); /* no effect after it exited */
+    /* The owner no longer cares: SIGKILL if it runs, reaped in the background, no event after it.
+     */
+    void (*abandon)(tr_process *process);
+};
+
+/* Linux's; made once a node. free() kills and reaps what still runs and blocks until it is gone. */
+TR_MUST_USE tr_err tr_process_table_linux(tr_process_table **ret);
+void tr_process_table_free(tr_process_table *table);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * Byte streams to other processes, through a table: NNG's stream API in real nodes (ipc, tcp,
+ * tls+tcp), NNG pair sockets for inproc, memory in simulation. A stream belongs to one actor, which
+ * learns of everything by STREAM messages and calls everything from its shard. One receive is armed
+ * at all times (facts of NNG: docs/architecture.md), so at most TR_LINK_BUFFER_max bytes wait; one
+ * send flies at a time.
+ */
+#ifndef TR_RUNTIME_TRANSPORT_H
+#define TR_RUNTIME_TRANSPORT_H
+
+#include "runtime/actor.h"
+
+typedef struct tr_stream tr_stream;
+typedef struct tr_listener tr_listener;
+typedef struct tr_transport tr_transport;
+
+typedef enum tr_stream_event_kind {
+    TR_STREAM_ACCEPTED = 1, /* to the listener's owner: `stream` is a new one: attach or close it */
+    TR_STREAM_DIALED,       /* to the dialer: `stream`, already attached to it, or err */
+    TR_STREAM_RECEIVED,     /* `data`, `size`: valid until tr_stream_received */
+    TR_STREAM_SENT,         /* the whole send went out: its buffer is yours again */
+    TR_STREAM_CLOSED,       /* the peer left or an error: the last event; call tr_stream_close */
+} tr_stream_event_kind;
+
+/* data of a STREAM message (TR_MSG_LOCAL); ref = the listener's or dialer's. If the owner is gone,
+ * the transport closes. */
+typedef struct tr_stream_event {
+    tr_stream_event_kind event;
+    tr_err err;
+    tr_stream *stream;
+    uint8_t *data;
+    size_t size;
+} tr_stream_event;
+
+typedef struct tr_listen_spec {
+    const char *url;       /* ipc://, tcp://, tls+tcp://, inproc:// */
+    const char *cert_file; /* PEM certificate and key, for tls+tcp */
+    uint64_t ref;
+} tr_listen_spec;
+
+typedef struct tr_dial_spec {
+    const char *url;
+    const char *ca_file; /* PEM, for tls+tcp; NULL = no verification is refused: TR_ERR_INVALID */
+    uint64_t ref;
+} tr_dial_spec;
+
+struct tr_transport {
+    tr_err (*listen)(tr_transport *transport, tr_self *self, const tr_listen_spec *spec,
+                     tr_listener **ret, char *ret_why, size_t why_size);
+    void (*listener_close)(tr_listener *listener); /* non-blocking; a socket file is removed */
+    tr_err (*dial)(tr_transport *transport, tr_self *self,
+                   const tr_dial_spec *spec); /* DIALED follows */
+    /* From now on `self` gets the stream's events; what came before is delivered now. */
+    void (*attach)(tr_stream *stream, tr_self *self);
+    /* Hands back the RECEIVED buffer and re-arms the receive. */
+    void (*received)(tr_stream *stream);
+    /* Sends all of it; the buffer stays the transport's until SENT or CLOSED. Only one at a time
+     * (asserted). */
+    void (*send)(tr_stream *stream, const uint8_t *data, size_t size);
+    /* Non-blocking, idempotent for the owner: no event after it; the stream is freed when its
+     * operations have ended. */
+    void (*close)(tr_stream *stream);
+    bool (*peer_uid)(tr_stream *stream, uint32_t *ret_uid); /* false = not known (tcp, inproc) */
+};
+
+/* The one over NNG; process-wide, made once, never freed before exit. */
+tr_transport *tr_transport_nng(void);
+
+#endif
