@@ -21,7 +21,8 @@ typedef struct tr_behaviour {
     size_t state_size; /* zeroed before init */
     bool traps_exit;   /* EXIT arrives as a message instead of ending it */
     bool acks_itself;  /* STARTED is sent by tr_started, not when init returns */
-    tr_err (*init)(tr_self *self, void *state, const void *args); /* NULL = nothing to do */
+    /* NULL = nothing to do. After an error stop() does not run: give back what init took. */
+    tr_err (*init)(tr_self *self, void *state, const void *args);
     /* Takes *msg by setting it to NULL, else the runtime frees it. TR_OK: go on; TR_DONE: end;
      * else: crash. */
     tr_err (*handle)(tr_self *self, void *state, tr_msg **msg);
@@ -40,6 +41,7 @@ typedef struct tr_spawn_spec {
     bool registers;       /* the name is looked up by tr_whereis: must be free */
     uint32_t mailbox_max; /* 0 = TR_MAILBOX_default */
     tr_id parent;         /* shown above it in the tree; TR_ID_NONE = the spawning actor */
+    uint32_t restarts;    /* of a supervised child so far; shown in the tree */
 } tr_spawn_spec;
 
 /* Starts an actor on this shard and runs its init before returning: its error comes back
@@ -91,6 +93,9 @@ void tr_defer(tr_self *self, tr_defer_fn *fn);
 TR_MUST_USE tr_err tr_register(tr_self *self, const char *name);
 /* TR_ID_NONE when nobody has it. Any thread. */
 tr_id tr_whereis(tr_node *node, const char *name);
+
+/* Calls `fn` for each actor on this shard whose parent is `self`. */
+void tr_children(tr_self *self, void (*fn)(void *arg, tr_id child), void *arg);
 
 tr_id tr_self_id(const tr_self *self);
 uint32_t tr_self_shard(const tr_self *self);

@@ -39,7 +39,8 @@ typedef struct tr_body {
     _Atomic uint32_t
         refs; /* release on unref, acquire by the last: the freeing thread sees all writes */
     size_t size;
-    char bytes[]; /* a NUL follows them */
+    void (*fini)(struct tr_body *body); /* runs before the memory is freed; NULL = nothing to do */
+    char bytes[];                       /* a NUL follows them */
 } tr_body;
 
 typedef struct tr_msg {

@@ -66,7 +66,7 @@ step() {
     say "$label: done in $((SECONDS - start)) s"
   else
     say "$label: FAILED after $((SECONDS - start)) s; the end of $step_log:"
-    tail -n 15 "$step_log" | sed 's/^/  | /' >&2
+    tail -n 15 "$step_log" | awk '{ print "  | " $0 }' >&2
   fi
   return "$rc"
 }
