@@ -86,7 +86,7 @@ typedef struct tr_submit {
     uint16_t provider_size;
     uint16_t base_url_size;
     uint32_t resume_count; /* only a pool's worker takes it */
-    uint32_t reserved;
+    uint32_t seed; /* for a backend that must choose one: set by the call, the same in each attempt */
 } tr_submit;
 
 /* Followed by token_count int32 token ids, then id, name, text. */

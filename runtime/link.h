@@ -11,6 +11,17 @@
 
 typedef struct tr_link tr_link;
 
+/* A door that read a worker's HELLO hands stream and HELLO to the worker's actor (or its pool),
+ * which attaches and answers WELCOME: TR_MSG_LOCAL, data = tr_handover followed by the HELLO's
+ * inline part. Whoever gets it owns the stream; if nobody does, body->fini closes it. */
+enum { TR_KIND_HANDOVER = 72 };
+typedef struct tr_handover {
+    tr_stream *stream; /* NULL once taken */
+    uint32_t hello_size;
+    uint32_t reserved;
+    _Alignas(8) uint8_t hello[]; /* a tr_hello that passed tr_wire_check */
+} tr_handover;
+
 /* One frame arrived: `*msg` has kind, ref, data and body; take it by setting it to NULL. Returning
  * an error closes. */
 typedef tr_err tr_link_frame_fn(tr_self *self, void *state, tr_msg **msg);
@@ -32,6 +43,10 @@ size_t tr_link_pending(const tr_link *link);
 /* Closes after what is queued has gone out (or `free` comes first); tr_link_handle then returns
  * TR_ERR_CLOSED. */
 void tr_link_finish(tr_link *link, tr_self *self);
+/* Gives the stream up for another actor to attach (a door hands a worker to its pool): only when
+ * nothing is pending and no part of a frame has been read, else NULL. The link is freed when it
+ * succeeds. */
+tr_stream *tr_link_detach(tr_link *link);
 /* Closes at once. NULL is fine. From the owner's functions. */
 void tr_link_free(tr_link *link);
 

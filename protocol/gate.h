@@ -1,0 +1,62 @@
+/*
+ * The gate protocol: how a call gets at a backend. A gate is whoever grants the right to use
+ * one: a limiter (slots of a provider) or a pool (sequences of a local model's workers). The call
+ * does not know which: it asks with RESERVE, submits to the backend that GRANTED names, and gives
+ * the grant back with SETTLE. These messages stay inside one process.
+ *
+ *     call -> gate     RESERVE{ref}            one open reservation a (call, ref)
+ *     gate -> call     GRANTED{ref, backend}   or FAIL{ref}, after waiting in the gate's queue
+ *     call -> backend  SUBMIT{ref} ...         the call monitors the backend
+ *     call -> gate     SETTLE{ref}             also withdraws a RESERVE that still waits
+ *
+ * A gate monitors the call: its DOWN releases what SETTLE did not (both may come: one release).
+ */
+#ifndef TR_PROTOCOL_GATE_H
+#define TR_PROTOCOL_GATE_H
+
+#include "protocol/id.h"
+#include "protocol/wire.h"
+
+/* Kinds of the actors' own range (64 on). */
+enum {
+    TR_KIND_RESERVE = 64, /* TR_MSG_OPENING: a gate's bounded mailbox may refuse it */
+    TR_KIND_GRANTED = 65,
+    TR_KIND_SETTLE = 66,
+    TR_KIND_STATUS = 67,  /* asks an actor for its status as JSON: ref */
+    TR_KIND_STATUSED = 68, /* the answer: ref, body = one JSON object */
+    TR_KIND_LOAD = 69,     /* to a pool: load the model now; answered DONE or FAIL with ref */
+    TR_KIND_UNLOAD = 70,   /* to a pool: running streams finish, workers stop; DONE or FAIL */
+};
+
+/* RESERVE's data. */
+typedef struct tr_reserve {
+    uint32_t remaining_ms; /* until the call's deadline: a waiter is dropped after it */
+    uint32_t tokens;       /* an estimate, for token budgets; 0 = none */
+    int8_t priority;
+    uint8_t resumes; /* attempts before this one that ended because a worker died */
+    uint16_t reserved;
+    uint32_t reserved2;
+    uint64_t client;  /* the door that the call serves, for fairness */
+    uint64_t avoid;   /* a backend that just failed this call; TR_ID_NONE = none */
+} tr_reserve;
+
+/* GRANTED's data. */
+typedef struct tr_granted {
+    tr_id backend;
+    uint32_t queue_ms; /* how long it waited */
+    uint32_t reserved;
+} tr_granted;
+
+/* SETTLE's data. */
+typedef struct tr_settle {
+    uint64_t tokens_in;
+    uint64_t tokens_out;
+    uint32_t err; /* tr_err: how the attempt ended; TR_OK */
+    uint32_t progressed; /* 1 = at least one new token or delta came */
+} tr_settle;
+
+_Static_assert(sizeof(tr_reserve) == 32, "gate");
+_Static_assert(sizeof(tr_granted) == 16, "gate");
+_Static_assert(sizeof(tr_settle) == 24, "gate");
+
+#endif
