@@ -1,0 +1,176 @@
+/* The configuration: defaults, faults by line and key, printing that reads back. */
+#include <CUnit/Basic.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/trouped/config.h"
+
+static tr_config config;
+static char why[TR_CONFIG_WHY_size];
+
+static tr_err parse(const char *text) {
+    return tr_config_parse(text, strlen(text), "t.yaml", &config, why);
+}
+
+static void refused(const char *text, const char *sentence) {
+    CU_ASSERT_EQUAL(parse(text), TR_ERR_INVALID);
+    if (strstr(why, sentence) == NULL) {
+        printf("\n    said \"%s\" and not \"%s\"\n", why, sentence);
+        CU_FAIL("another sentence");
+    }
+}
+
+static void no_file_gives_a_local_model(void) {
+    CU_ASSERT_EQUAL_FATAL(tr_config_load(NULL, &config, why), TR_OK);
+    CU_ASSERT_EQUAL_FATAL(config.locals.count, 1);
+    const tr_config_local *local = config.locals.items;
+    CU_ASSERT_STRING_EQUAL(local->name, "smollm2-135m");
+    CU_ASSERT_STRING_EQUAL(local->file, "default");
+    CU_ASSERT_EQUAL(local->sequences, 16);
+    CU_ASSERT_EQUAL(local->idle_unload_ms, 600000);
+    CU_ASSERT_EQUAL(config.first_token_ms, 120000);
+    CU_ASSERT_STRING_EQUAL(config.socket, "default");
+    tr_config_fini(&config);
+}
+
+static void an_empty_file_is_the_defaults(void) {
+    CU_ASSERT_EQUAL_FATAL(parse("# nothing\n"), TR_OK);
+    CU_ASSERT_EQUAL(config.locals.count, 1);
+    tr_config_fini(&config);
+}
+
+static void values_are_read(void) {
+    CU_ASSERT_EQUAL_FATAL(
+        parse("local:\n  q: {file: /m.gguf, context: 0, threads: auto, preload: true}\n"
+              "providers:\n  lm: {kind: openai-compatible, keys: [env:A, 'file:/b']}\n"
+              "aliases: {fast: openai/x}\ntimeouts: {idle: 2m}\nlog: {format: json}\n"),
+        TR_OK);
+    const tr_config_local *local = config.locals.items;
+    CU_ASSERT_STRING_EQUAL(local->file, "/m.gguf");
+    CU_ASSERT_EQUAL(local->context, 0);
+    CU_ASSERT_EQUAL(local->threads, 0);
+    CU_ASSERT_TRUE(local->preload);
+    const tr_config_provider *provider = config.providers.items;
+    CU_ASSERT_EQUAL_FATAL(provider->keys.count, 2);
+    CU_ASSERT_STRING_EQUAL(provider->keys.items[1], "file:/b");
+    const tr_config_alias *alias = config.aliases.items;
+    CU_ASSERT_STRING_EQUAL(alias->target, "openai/x");
+    CU_ASSERT_EQUAL(config.idle_ms, 120000);
+    CU_ASSERT_STRING_EQUAL(config.log_format, "json");
+    tr_config_fini(&config);
+}
+
+static void an_empty_local_section_means_no_local_model(void) {
+    CU_ASSERT_EQUAL_FATAL(parse("local: {}\n"), TR_OK);
+    CU_ASSERT_EQUAL(config.locals.count, 0);
+    tr_config_fini(&config);
+}
+
+static void faults_name_line_and_key(void) {
+    refused("log:\n  colour: red\n", "t.yaml:2:3: colour: there is no such key in log");
+    refused("shards: many\n", "t.yaml:1:9: shards: \"many\" is not a whole number");
+    refused("shards: 65\n", "out of range: 0 to 64");
+    refused("shards: -1\n", "is not a whole number");
+    refused("shards: [1]\n", "expected a single value");
+    refused("log: {level: info}\nshards: 1\nlog: {level: warn}\n",
+            "t.yaml:3:1: log: the key stands here again; first in line 1");
+    refused("timeouts: {idle: 10}\n", "is not a time such as");
+    refused("timeouts: {idle: 0s}\n", "out of range");
+    refused("timeouts: {idle: 99999999999999999999h}\n", "idle");
+    refused("log: {level: loud}\n", "none of error|warn|info|debug");
+    refused("local: [a]\n", "expected names");
+    refused("local: {\"a b\": {}}\n", "a name has 1 to 48");
+    refused("local: {a: {preload: yes}}\n", "neither true nor false");
+    refused("- a\n", "expected keys with values");
+    refused("a: {b\n", "not YAML");
+    refused("? [a]\n: b\n", "a key must be a plain text");
+    refused("listen: {tcp: 'tcp://127.0.0.1:1'}\n", "needs a token_file");
+    refused("listen: {tcp: 'tls+tcp://h:1', token_file: t}\n", "needs a cert_file");
+    refused("listen: {tcp: 'http://h', token_file: t}\n", "begins neither");
+    refused("listen: {socket: /tmp/x}\n", "neither ipc://PATH");
+    refused("providers: {openai: {keys: [sk-123]}}\n", "neither env:NAME");
+    CU_ASSERT_PTR_NULL(strstr(why, "sk-123")); /* a key is not repeated */
+}
+
+static char *printed(void) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    tr_config_print(&config, out);
+    fclose(out);
+    return text;
+}
+
+static void what_is_printed_reads_back_the_same(void) {
+    CU_ASSERT_EQUAL_FATAL(parse("local: {q: {file: 'a \"b\"'}}\nproviders: {x: {keys: [env:K]}}\n"
+                                "aliases: {}\ntimeouts: {connect: 1500ms}\n"),
+                          TR_OK);
+    char *once = printed();
+    tr_config_fini(&config);
+    CU_ASSERT_EQUAL_FATAL(parse(once), TR_OK);
+    char *twice = printed();
+    tr_config_fini(&config);
+    CU_ASSERT_STRING_EQUAL(once, twice);
+    CU_ASSERT_PTR_NOT_NULL(strstr(once, "1500ms"));
+    free(once);
+    free(twice);
+}
+
+static void the_document_is_up_to_date(void) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    tr_config_document(out);
+    fclose(out);
+    FILE *file = fopen("docs/config.md", "re");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    char *kept = calloc(1, size + 2);
+    size_t kept_size = fread(kept, 1, size + 1, file);
+    fclose(file);
+    CU_ASSERT_EQUAL(kept_size, size);
+    CU_ASSERT_STRING_EQUAL(kept, text); /* trouped --document > docs/config.md */
+    free(kept);
+    free(text);
+}
+
+static void mutations_never_crash(void) {
+    const char *good = "log: {level: info}\nlocal:\n  a: {file: x}\n  b: {file: y, workers: 2}\n";
+    char text[128];
+    uint32_t state = 1;
+    for (int i = 0; i < 20000; i++) {
+        size_t size = strlen(good);
+        memcpy(text, good, size + 1);
+        for (int k = 0; k < 3; k++) {
+            state = state * 1664525U + 1013904223U;
+            text[(state >> 8) % size] = "{}[]:,'\"\n &*-?|>!%@`a0\t"[(state >> 20) % 24];
+        }
+        if (tr_config_parse(text, size, "m", &config, why) == TR_OK) {
+            tr_config_fini(&config);
+        }
+    }
+}
+
+int main(void) {
+    CU_TestInfo tests[] = {
+        {"no_file_gives_a_local_model", no_file_gives_a_local_model},
+        {"an_empty_file_is_the_defaults", an_empty_file_is_the_defaults},
+        {"values_are_read", values_are_read},
+        {"an_empty_local_section_means_no_local_model",
+         an_empty_local_section_means_no_local_model},
+        {"faults_name_line_and_key", faults_name_line_and_key},
+        {"what_is_printed_reads_back_the_same", what_is_printed_reads_back_the_same},
+        {"the_document_is_up_to_date", the_document_is_up_to_date},
+        {"mutations_never_crash", mutations_never_crash},
+        CU_TEST_INFO_NULL,
+    };
+    CU_SuiteInfo suites[] = {{"config", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
+    if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS) {
+        return 2;
+    }
+    CU_basic_set_mode(CU_BRM_VERBOSE);
+    CU_basic_run_tests();
+    unsigned failed = CU_get_number_of_failures();
+    CU_cleanup_registry();
+    return failed > 0;
+}

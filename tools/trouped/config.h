@@ -1,0 +1,88 @@
+/*
+ * The configuration: one YAML file, every key optional. One table (config.c) gives each key's name,
+ * type, range, default and description, so that reading, `trouped --check --print` and
+ * docs/config.md cannot disagree. A fault names file, line, column and key.
+ */
+#ifndef TR_TOOLS_TROUPED_CONFIG_H
+#define TR_TOOLS_TROUPED_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "protocol/err.h"
+
+#define TR_CONFIG_WHY_size 512 /* room for the sentence of a fault */
+
+typedef struct tr_config_strings {
+    const char **items;
+    size_t count;
+} tr_config_strings;
+
+/* Every entry of a named section begins with its name. */
+typedef struct tr_config_provider {
+    const char *name;
+    const char *kind; /* a catalog row; "" = the row of the provider's own name */
+    const char *base_url;
+    tr_config_strings keys;
+    uint64_t at_once;
+} tr_config_provider;
+
+typedef struct tr_config_local {
+    const char *name;
+    const char *file; /* "default" = the model that tools/setup installed */
+    uint64_t workers;
+    uint64_t sequences;
+    uint64_t context;
+    uint64_t threads; /* 0 = auto */
+    uint64_t gpu_layers;
+    uint64_t idle_unload_ms; /* 0 = never */
+    bool preload;
+} tr_config_local;
+
+typedef struct tr_config_alias {
+    const char *name;
+    const char *target;
+} tr_config_alias;
+
+/* A named section: entries of one struct, in the file's order. */
+typedef struct tr_config_list {
+    void *items;
+    size_t count;
+} tr_config_list;
+
+typedef struct tr_config {
+    const char *socket; /* "default" = the user's socket directory; "off" = none */
+    const char *tcp;    /* tcp://… or tls+tcp://…; "" = none */
+    const char *token_file;
+    const char *cert_file;
+    const char *default_model; /* "" = the first local model */
+    const char *mailbox;       /* direct, inproc */
+    uint64_t shards;           /* 0 = one a core, at most 4 */
+    tr_config_list providers;  /* tr_config_provider */
+    tr_config_list locals;     /* tr_config_local */
+    tr_config_list aliases;    /* tr_config_alias */
+    uint64_t connect_ms, first_token_ms, idle_ms, total_ms, stalled_ms;
+    uint64_t drain_ms;
+    const char *log_format; /* logfmt, json */
+    const char *log_level;
+    void *strings; /* owns all of the above */
+} tr_config;
+
+/* The defaults, changed by the file at `path` (NULL = none). On failure `why` (TR_CONFIG_WHY_size)
+ * says file:line:column: key: what is wrong and what is expected. TR_ERR_INVALID, TR_ERR_NOT_FOUND,
+ * TR_ERR_NOMEM. Reads the file; any thread. */
+TR_MUST_USE tr_err tr_config_load(const char *path, tr_config *ret, char *why);
+/* The same from text; `name` stands for the file in messages. */
+TR_MUST_USE tr_err tr_config_parse(const char *text, size_t size, const char *name, tr_config *ret,
+                                   char *why);
+void tr_config_fini(tr_config *config);
+
+/* Effective values as YAML that reads back as the same; keys of providers are shown only when they
+ * are references (env:, file:, command:). */
+void tr_config_print(const tr_config *config, FILE *out);
+/* docs/config.md. */
+void tr_config_document(FILE *out);
+
+#endif

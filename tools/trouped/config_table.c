@@ -1,0 +1,266 @@
+/*
+ * The one table of the configuration's keys. A key is added here and in the struct of config.h;
+ * reading, defaults, ranges, --print and docs/config.md follow from it.
+ */
+#include "tools/trouped/config_table.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/limits.h"
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static const tri_field provider_fields[] = {
+    {.name = "kind",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config_provider, kind),
+     .otherwise = "",
+     .text = "Which provider of the catalog it is like (`trouped --providers` lists them); empty = "
+             "the one of its own name."},
+    {.name = "base_url",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config_provider, base_url),
+     .otherwise = "",
+     .text = "Where it is, up to and with `/v1`; empty = the catalog's."},
+    {.name = "keys",
+     .type = TRI_FIELD_TEXTS,
+     .offset = offsetof(tr_config_provider, keys),
+     .otherwise = "[]",
+     .text = "References to keys: `env:NAME` or `file:PATH` (mode 0600); none = the catalog's "
+             "environment variable."},
+    {.name = "at_once",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_provider, at_once),
+     .otherwise = "64",
+     .min = 1,
+     .max = TR_REQUESTS_max,
+     .text = "Requests in flight at most; more wait in line."},
+};
+static const tri_section provider_section = {
+    .fields = provider_fields,
+    .count = COUNT(provider_fields),
+    .item_size = sizeof(tr_config_provider),
+};
+
+static const tri_field local_fields[] = {
+    {.name = "file",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config_local, file),
+     .otherwise = "default",
+     .text = "The model's GGUF file; `default` = the one that tools/setup installed."},
+    {.name = "workers",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_local, workers),
+     .otherwise = "1",
+     .min = 0,
+     .max = 64,
+     .text = "Worker processes on this machine; 0 = only workers that join from others."},
+    {.name = "sequences",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_local, sequences),
+     .otherwise = "16",
+     .min = 1,
+     .max = 256,
+     .text = "Answers that one worker writes at the same time."},
+    {.name = "context",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_local, context),
+     .otherwise = "4096",
+     .min = 0,
+     .max = 1U << 24,
+     .text =
+         "Tokens of prompt and answer together, a sequence; 0 = what the model was trained on."},
+    {.name = "threads",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_local, threads),
+     .otherwise = "0",
+     .min = 0,
+     .max = 1024,
+     .text = "Threads of one worker; 0 = the machine's cores shared out among its workers."},
+    {.name = "gpu_layers",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_local, gpu_layers),
+     .otherwise = "0",
+     .min = 0,
+     .max = 9999,
+     .text = "Layers to put on a GPU, where libllama was built for one."},
+    {.name = "idle_unload",
+     .type = TRI_FIELD_TIME,
+     .offset = offsetof(tr_config_local, idle_unload_ms),
+     .otherwise = "10m",
+     .max = 30ULL * 24 * 3600 * 1000,
+     .text = "An unused model leaves memory after this time; 0s = never."},
+    {.name = "preload",
+     .type = TRI_FIELD_SWITCH,
+     .offset = offsetof(tr_config_local, preload),
+     .otherwise = "false",
+     .text = "Load it at start and not at its first request."},
+};
+static const tri_section local_section = {
+    .fields = local_fields,
+    .count = COUNT(local_fields),
+    .item_size = sizeof(tr_config_local),
+};
+
+static const tri_field alias_fields[] = {
+    {.name = "target",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config_alias, target),
+     .otherwise = "",
+     .text =
+         "The model meant: `provider/model` or a local model's name. `fast: openai/gpt-4o-mini` "
+         "is short for it."},
+};
+static const tri_section alias_section = {
+    .fields = alias_fields,
+    .count = COUNT(alias_fields),
+    .item_size = sizeof(tr_config_alias),
+    .short_key = "target",
+};
+
+static const tri_field listen_fields[] = {
+    {.name = "socket",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config, socket),
+     .otherwise = "default",
+     .text = "`ipc://PATH` of the clients' socket; `default` = troupe.sock in "
+             "`$XDG_RUNTIME_DIR/troupe`, "
+             "as root `/run/troupe`, else `/tmp/troupe-UID`; `off` = none."},
+    {.name = "tcp",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config, tcp),
+     .otherwise = "",
+     .text =
+         "`tls+tcp://HOST:PORT` or `tcp://HOST:PORT` for clients and workers of other machines; "
+         "needs token_file."},
+    {.name = "token_file",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config, token_file),
+     .otherwise = "",
+     .text =
+         "A file (mode 0600) with the secret that tcp clients and workers must present, 16 to 256 "
+         "bytes."},
+    {.name = "cert_file",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config, cert_file),
+     .otherwise = "",
+     .text = "A PEM file with certificate and key, for tls+tcp."},
+};
+static const tri_section listen_section = {.fields = listen_fields, .count = COUNT(listen_fields)};
+
+#define TIME_FIELD(key, member, value, what)                                                       \
+    {                                                                                              \
+        .name = key, .type = TRI_FIELD_TIME, .offset = offsetof(tr_config, member),                \
+        .otherwise = value, .min = 1, .max = TR_TIMEOUT_MS_max, .text = what                       \
+    }
+
+static const tri_field time_fields[] = {
+    TIME_FIELD("connect", connect_ms, "5s", "To connect to a provider."),
+    TIME_FIELD("first_token", first_token_ms, "120s", "From the start to the first token."),
+    TIME_FIELD("idle", idle_ms, "60s", "Between two tokens, while the client reads."),
+    TIME_FIELD("total", total_ms, "600s", "For the whole request."),
+    TIME_FIELD("stalled", stalled_ms, "120s", "For a client that does not read its stream."),
+};
+static const tri_section time_section = {.fields = time_fields, .count = COUNT(time_fields)};
+
+static const tri_field log_fields[] = {
+    {.name = "format",
+     .type = TRI_FIELD_CHOICE,
+     .offset = offsetof(tr_config, log_format),
+     .otherwise = "logfmt",
+     .choices = "logfmt|json",
+     .text = "How lines look, on standard error."},
+    {.name = "level",
+     .type = TRI_FIELD_CHOICE,
+     .offset = offsetof(tr_config, log_level),
+     .otherwise = "info",
+     .choices = "error|warn|info|debug",
+     .text = "What is logged; `troupe log-level` changes it at run time."},
+};
+static const tri_section log_section = {.fields = log_fields, .count = COUNT(log_fields)};
+
+static const tri_field root_fields[] = {
+    {.name = "listen",
+     .type = TRI_FIELD_SECTION,
+     .inner = &listen_section,
+     .text = "Where clients come in."},
+    {.name = "default_model",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config, default_model),
+     .otherwise = "",
+     .text = "For requests that name none; empty = the first local model."},
+    {.name = "local",
+     .type = TRI_FIELD_ENTRIES,
+     .offset = offsetof(tr_config, locals),
+     .inner = &local_section,
+     .text =
+         "Models that run on this machine, by the name you choose. Without this section there is "
+         "one, `smollm2-135m`, with these defaults."},
+    {.name = "providers",
+     .type = TRI_FIELD_ENTRIES,
+     .offset = offsetof(tr_config, providers),
+     .inner = &provider_section,
+     .text = "Providers by name. Those of the catalog work without being listed."},
+    {.name = "aliases",
+     .type = TRI_FIELD_ENTRIES,
+     .offset = offsetof(tr_config, aliases),
+     .inner = &alias_section,
+     .text = "Short names for models."},
+    {.name = "timeouts",
+     .type = TRI_FIELD_SECTION,
+     .inner = &time_section,
+     .text = "Limits of a request that brings none of its own."},
+    {.name = "drain",
+     .type = TRI_FIELD_TIME,
+     .offset = offsetof(tr_config, drain_ms),
+     .otherwise = "30s",
+     .max = 3600ULL * 1000,
+     .text = "How long running requests may go on after SIGTERM or `troupe stop`."},
+    {.name = "log", .type = TRI_FIELD_SECTION, .inner = &log_section, .text = "Logging."},
+    {.name = "shards",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config, shards),
+     .otherwise = "0",
+     .max = TR_SHARDS_max,
+     .text = "Threads that run actors; 0 = one a core, at most 4."},
+    {.name = "mailbox",
+     .type = TRI_FIELD_CHOICE,
+     .offset = offsetof(tr_config, mailbox),
+     .otherwise = "direct",
+     .choices = "direct|inproc",
+     .text =
+         "How messages travel between actors: `direct` hand-off, or all through NNG inproc sockets "
+         "(slower; proves that nothing depends on shared memory)."},
+};
+const tri_section tri_config_root = {.fields = root_fields, .count = COUNT(root_fields)};
+
+static const struct {
+    const char *unit;
+    uint64_t ms;
+} units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+
+bool tri_time_parse(const char *text, uint64_t *ret_ms) {
+    if (text[0] < '0' || text[0] > '9') {
+        return false;
+    }
+    char *end;
+    unsigned long long number = strtoull(text, &end, 10);
+    for (size_t i = 0; i < COUNT(units); i++) {
+        if (strcmp(end, units[i].unit) == 0 && number <= UINT64_MAX / 3600000) {
+            *ret_ms = number * units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
+void tri_time_format(uint64_t ms, char *buf, size_t size) {
+    for (size_t i = 0; i < COUNT(units); i++) {
+        if (ms % units[i].ms == 0 && (ms > 0 || units[i].ms == 1000)) {
+            snprintf(buf, size, "%" PRIu64 "%s", ms / units[i].ms, units[i].unit);
+            return;
+        }
+    }
+}

@@ -1,0 +1,44 @@
+/* The table behind config.h, shared by its reader and its printers. Internal to tools/trouped. */
+#ifndef TR_TOOLS_TROUPED_CONFIG_TABLE_H
+#define TR_TOOLS_TROUPED_CONFIG_TABLE_H
+
+#include "tools/trouped/config.h"
+
+typedef enum tri_field_type {
+    TRI_FIELD_TEXT,
+    TRI_FIELD_CHOICE,  /* one of `choices` */
+    TRI_FIELD_NUMBER,  /* min to max */
+    TRI_FIELD_TIME,    /* milliseconds; written 500ms, 10s, 5m, 1h */
+    TRI_FIELD_SWITCH,  /* true or false */
+    TRI_FIELD_TEXTS,   /* a list of texts, or one */
+    TRI_FIELD_SECTION, /* keys of `inner`, in the same struct */
+    TRI_FIELD_ENTRIES, /* names, each with the keys of `inner`, in a struct of their own */
+} tri_field_type;
+
+typedef struct tri_section tri_section;
+
+typedef struct tri_field {
+    const char *name;
+    tri_field_type type;
+    size_t offset;
+    const char *otherwise; /* the default, as it would be written; NULL for sections */
+    uint64_t min, max;
+    const char *choices; /* "a|b" */
+    const tri_section *inner;
+    const char *text;
+} tri_field;
+
+struct tri_section {
+    const tri_field *fields;
+    size_t count;
+    size_t item_size;      /* of an entry's struct */
+    const char *short_key; /* the key that a plain text instead of a mapping sets, or NULL */
+};
+
+extern const tri_section tri_config_root;
+
+/* "10s" and the like; false when it is none. */
+bool tri_time_parse(const char *text, uint64_t *ret_ms);
+void tri_time_format(uint64_t ms, char *buf, size_t size);
+
+#endif
