@@ -34,16 +34,21 @@ typedef struct tr_process_spec {
 } tr_process_spec;
 
 struct tr_process_table {
-    /* SPAWNED and later EXITED go to `self` (msg->ref = ref). */
+    /* SPAWNED and later EXITED go to `self` (msg->ref = ref); after a SPAWNED with err nothing
+     * follows. The child leads a session of its own, its standard input is empty and its standard
+     * output is the daemon's standard error. The handle is good until abandon. */
     tr_err (*spawn)(tr_process_table *table, tr_self *self, const tr_process_spec *spec,
                     uint64_t ref, tr_process **ret);
     void (*kill)(tr_process *process, int signal); /* no effect after it exited */
-    /* The owner no longer cares: SIGKILL if it runs, reaped in the background, no event after it.
-     */
+    /* The owner no longer cares: SIGKILL if it runs, reaped in the background; nothing follows but
+     * events already in the mailbox. Frees the handle: the last call of every owner, also after
+     * EXITED (its stop() does it). */
     void (*abandon)(tr_process *process);
+    void (*free)(tr_process_table *table); /* use tr_process_table_free */
 };
 
-/* Linux's; made once a node. free() kills and reaps what still runs and blocks until it is gone. */
+/* Linux's; made once a node. free() kills and reaps what still runs and blocks until it is gone:
+ * after tr_node_stop, before tr_node_free. NULL is fine. */
 TR_MUST_USE tr_err tr_process_table_linux(tr_process_table **ret);
 void tr_process_table_free(tr_process_table *table);
 

@@ -10,20 +10,25 @@
 
 #include "runtime/actor.h"
 
-typedef struct tr_stream tr_stream;
-typedef struct tr_listener tr_listener;
 typedef struct tr_transport tr_transport;
+typedef struct tr_listener tr_listener;
+/* What its transport keeps follows; call through stream->transport. */
+typedef struct tr_stream {
+    tr_transport *transport;
+} tr_stream;
 
 typedef enum tr_stream_event_kind {
     TR_STREAM_ACCEPTED = 1, /* to the listener's owner: `stream` is a new one: attach or close it */
-    TR_STREAM_DIALED,       /* to the dialer: `stream`, already attached to it, or err */
-    TR_STREAM_RECEIVED,     /* `data`, `size`: valid until tr_stream_received */
-    TR_STREAM_SENT,         /* the whole send went out: its buffer is yours again */
-    TR_STREAM_CLOSED,       /* the peer left or an error: the last event; call tr_stream_close */
+    TR_STREAM_DIALED,       /* to the dialer: `stream` is new: attach or close it; or err */
+    TR_STREAM_RECEIVED,     /* `data`, `size`: valid until received() or close() */
+    TR_STREAM_SENT,         /* the whole send went out */
+    TR_STREAM_CLOSED,       /* the peer left or an error: the last event; call close */
 } tr_stream_event_kind;
 
-/* data of a STREAM message (TR_MSG_LOCAL); ref = the listener's or dialer's. If the owner is gone,
- * the transport closes. */
+/* data of a STREAM message (TR_MSG_LOCAL); ref = the listener's or dialer's, 0 from a stream. A
+ * stream that was neither attached nor closed when its ACCEPTED or DIALED is freed is closed then
+ * (its owner was gone). Each event keeps its stream's address from being used again, so an owner
+ * tells an old stream's event by comparing pointers. */
 typedef struct tr_stream_event {
     tr_stream_event_kind event;
     tr_err err;
@@ -50,17 +55,22 @@ struct tr_transport {
     void (*listener_close)(tr_listener *listener); /* non-blocking; a socket file is removed */
     tr_err (*dial)(tr_transport *transport, tr_self *self,
                    const tr_dial_spec *spec); /* DIALED follows */
-    /* From now on `self` gets the stream's events; what came before is delivered now. */
+    /* From now on `self` gets the stream's events; what came before is delivered now. NULL: nobody
+     * does, until the next attach (not while a send flies). */
     void (*attach)(tr_stream *stream, tr_self *self);
     /* Hands back the RECEIVED buffer and re-arms the receive. */
     void (*received)(tr_stream *stream);
-    /* Sends all of it; the buffer stays the transport's until SENT or CLOSED. Only one at a time
-     * (asserted). */
-    void (*send)(tr_stream *stream, const uint8_t *data, size_t size);
-    /* Non-blocking, idempotent for the owner: no event after it; the stream is freed when its
-     * operations have ended. */
+    /* Sends the first `size` bytes of `body`, holding a reference until SENT, CLOSED or, after a
+     * close, until the operation has ended. Only one at a time (asserted). */
+    void (*send)(tr_stream *stream, tr_body *body, size_t size);
+    /* Non-blocking, once, any thread: nothing follows but events already in the mailbox; the stream
+     * is freed when its operations have ended. */
     void (*close)(tr_stream *stream);
     bool (*peer_uid)(tr_stream *stream, uint32_t *ret_uid); /* false = not known (tcp, inproc) */
+    /* The address it is bound to, port 0 replaced by the real port. */
+    void (*listener_url)(const tr_listener *listener, char *buf, size_t size);
+    /* Before tr_node_free: drops the node's unfinished dials, so that nothing is posted to it. */
+    void (*forget)(tr_transport *transport, tr_node *node);
 };
 
 /* The one over NNG; process-wide, made once, never freed before exit. */
