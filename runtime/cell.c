@@ -1,9 +1,12 @@
 /*
- * Slots and the lives of actors: start, end, and everything of actor.h that an actor does to itself and others. Slots lie in
- * pages that never move, so a pointer to a slot stays good while the shard lives; the generation in the id says which life.
- * An actor that ends while one of its functions is on the stack ends when that returns (tri_leave).
+ * Slots and the lives of actors: how one starts and how it ends. Slots lie in pages that never
+ * move, so a pointer to a slot stays good while the shard lives; the generation in the id says
+ * which life. An actor that ends while one of its functions is on the stack ends when that returns
+ * (tri_leave). A slot may stand in the run queue or the deferred queue from an earlier life: the
+ * two flags that say so survive, and the queues skip what has nothing to do. Everything runs on
+ * the shard's thread.
  */
-#include "runtime/shard_internal.h"
+#include "runtime/cell.h"
 
 #include <string.h>
 
@@ -50,6 +53,9 @@ static tr_err add_page(tr_shard *shard) {
 }
 
 static tr_err take_slot(tr_shard *shard, tr_self **ret) {
+    if (shard->closing) {
+        return TR_ERR_SHUTDOWN;
+    }
     if (shard->free_slot == UINT32_MAX) {
         tr_err err = add_page(shard);
         if (err != TR_OK) {
@@ -60,14 +66,15 @@ static tr_err take_slot(tr_shard *shard, tr_self **ret) {
     tr_self *self = &shard->pages[slot / TRI_PAGE][slot % TRI_PAGE];
     shard->free_slot = self->free_next;
     uint32_t generation = (tr_id_generation(self->id) + 1) & 0xffffffU;
-    bool queued = self->queued; /* its last life may still stand in the run queue */
-    tr_self *run_next = self->run_next;
-    memset(self, 0, sizeof *self);
-    self->queued = queued;
-    self->run_next = run_next;
-    self->shard = shard;
-    self->id = tr_id_make(shard->node->spec.node, shard->number, slot, generation == 0 ? 1 : generation);
-    self->timers = TRI_TIMER_NONE;
+    generation = generation == 0 ? 1 : generation;
+    *self = (tr_self){.shard = shard,
+                      .id = tr_id_make(shard->node->spec.node, shard->number, slot, generation),
+                      .queued = self->queued,
+                      .run_next = self->run_next,
+                      .deferred = self->deferred,
+                      .defer_next = self->defer_next,
+                      .timers = TRI_TIMER_NONE};
+    shard->actors++;
     *ret = self;
     return TR_OK;
 }
@@ -78,35 +85,28 @@ static void give_slot(tr_self *self) {
     self->state = NULL;
     self->free_next = shard->free_slot;
     shard->free_slot = tr_id_slot(self->id);
+    shard->actors--;
 }
 
-static void tell_started(tr_self *self, tr_err err) {
-    if (self->ack_to == TR_ID_NONE) {
-        return;
-    }
-    tr_msg *msg = tr_msg_new(TR_KIND_STARTED, sizeof(tr_started_note));
-    TR_ASSERT(msg != NULL || err == TR_ERR_NOMEM || tr_self_id(self) != TR_ID_NONE);
-    if (msg != NULL) {
-        *(tr_started_note *)msg->data = (tr_started_note){.id = self->id, .err = (uint32_t)err};
-        msg->to = self->ack_to;
-        msg->from = self->id;
-        msg->ref = self->ack_ref;
-        self->ack_to = TR_ID_NONE;
-        tri_route(self->shard, msg);
+/* The SPAWN that became an answer goes home. */
+static void answer(tr_shard *shard, tr_msg *ack, tr_id id, tr_err err) {
+    *(tr_started_note *)(void *)ack->data = (tr_started_note){.id = id, .err = (uint32_t)err};
+    ack->from = id;
+    tri_route(shard, ack);
+}
+
+void tri_tell_started(tr_self *self, tr_err err) {
+    if (self->ack != NULL) {
+        tr_msg *ack = self->ack;
+        self->ack = NULL;
+        answer(self->shard, ack, self->id, err);
     }
 }
 
 /* Everything but stop() and the news of the end. */
 static void release(tr_self *self) {
     tr_shard *shard = self->shard;
-    if (self->defer_fn != NULL) {
-        tr_self **link = &shard->defer_head;
-        while (*link != self) {
-            link = &(*link)->defer_next;
-        }
-        *link = self->defer_next;
-        self->defer_fn = NULL;
-    }
+    self->defer_fn = NULL;
     tri_timers_cancel_all(&shard->timers, &self->timers);
     tri_watches_end(self);
     if (self->registered) {
@@ -124,68 +124,68 @@ static void release(tr_self *self) {
     tr_free(self->state);
 }
 
-static tr_err fail_start(tr_shard *shard, tr_self *self, tr_err err) {
-    if (self != NULL) {
-        tell_started(self, err);
-        tri_monitors_end(self, err);
-        release(self);
-        give_slot(self);
-        shard->actors--;
-    }
-    return err;
-}
-
-tr_err tri_start(tr_shard *shard, const tr_spawn_spec *spec, tr_id spawner, bool answers,
-                 uint64_t ref, tr_id *ret) {
-    TR_ASSERT(spec->behaviour != NULL);
-    tr_self *self;
-    tr_err err = take_slot(shard, &self);
-    if (err != TR_OK) {
-        tr_msg *msg = answers ? tr_msg_new(TR_KIND_STARTED, sizeof(tr_started_note)) : NULL;
-        if (msg != NULL) {
-            ((tr_started_note *)msg->data)->err = (uint32_t)err;
-            msg->to = spawner;
-            msg->ref = ref;
-            tri_route(shard, msg);
-        }
-        return err;
-    }
-    shard->actors++;
+static tr_err prepare(tr_self *self, const tr_spawn_spec *spec, tr_id spawner) {
     self->behaviour = spec->behaviour;
     self->parent = spec->parent != TR_ID_NONE ? spec->parent : spawner;
     self->mail_max = spec->mailbox_max != 0 ? spec->mailbox_max : TR_MAILBOX_default;
     self->restarts = spec->restarts;
-    self->ack_to = answers ? spawner : TR_ID_NONE;
-    self->ack_ref = ref;
     self->state = tr_zalloc(spec->behaviour->state_size + 1);
     if (self->state == NULL) {
-        return fail_start(shard, self, TR_ERR_NOMEM);
+        return TR_ERR_NOMEM;
     }
     if (spec->name != NULL) {
         self->name = tr_strndup(spec->name, strnlen(spec->name, TR_ACTOR_NAME_max));
         if (self->name == NULL) {
-            return fail_start(shard, self, TR_ERR_NOMEM);
+            return TR_ERR_NOMEM;
         }
         if (spec->registers) {
-            err = tri_registry_add(&shard->node->registry, self->name, self->id);
+            tr_err err = tri_registry_add(&self->shard->node->registry, self->name, self->id);
             if (err != TR_OK) {
-                return fail_start(shard, self, err);
+                return err;
             }
             self->registered = true;
         }
     }
-    if (spec->behaviour->init != NULL) {
-        self->running++;
-        err = spec->behaviour->init(self, self->state, spec->args);
-        self->running--;
-        if (err != TR_OK) {
-            return fail_start(shard, self, err);
-        }
+    if (spec->behaviour->init == NULL) {
+        return TR_OK;
     }
-    if (!spec->behaviour->acks_itself) {
-        tell_started(self, TR_OK);
+    self->running++;
+    tr_err err = spec->behaviour->init(self, self->state, spec->args);
+    self->running--;
+    return err;
+}
+
+tr_err tri_start(tr_shard *shard, const tr_spawn_spec *spec, tr_id spawner, tr_msg *ack,
+                 tr_msg *watch, tr_id *ret) {
+    TR_ASSERT(spec->behaviour != NULL);
+    TR_ASSERT(!spec->registers || spec->name != NULL);
+    tr_self *self;
+    tr_err err = take_slot(shard, &self);
+    if (err != TR_OK) {
+        if (ack != NULL) {
+            answer(shard, ack, TR_ID_NONE, err);
+        }
+        if (watch != NULL) {
+            tri_tie_refuse(shard, watch, err);
+        }
+        return err;
+    }
+    self->ack = ack;
+    if (watch != NULL) {
+        tri_tie_attach(self, watch);
+    }
+    err = prepare(self, spec, spawner);
+    if (err != TR_OK) {
+        tri_tell_started(self, err);
+        tri_ties_end(self, err);
+        release(self);
+        give_slot(self);
+        return err;
     }
     *ret = self->id;
+    if (!spec->behaviour->acks_itself) {
+        tri_tell_started(self, TR_OK);
+    }
     if (self->ending) {
         tri_end(self, self->end_reason);
     }
@@ -194,8 +194,10 @@ tr_err tri_start(tr_shard *shard, const tr_spawn_spec *spec, tr_id spawner, bool
 
 void tri_end(tr_self *self, tr_err reason) {
     if (self->running > 0) {
-        self->ending = true;
-        self->end_reason = reason;
+        if (!self->ending) {
+            self->ending = true;
+            self->end_reason = reason;
+        }
         return;
     }
     self->ending = true;
@@ -204,11 +206,10 @@ void tri_end(tr_self *self, tr_err reason) {
         self->behaviour->stop(self, self->state, reason);
         self->running--;
     }
-    tell_started(self, reason == TR_OK ? TR_ERR_GONE : reason);
-    tri_monitors_end(self, reason);
+    tri_tell_started(self, reason == TR_OK ? TR_ERR_GONE : reason);
+    tri_ties_end(self, reason);
     release(self);
     give_slot(self);
-    self->shard->actors--;
 }
 
 void tri_leave(tr_self *self) {
@@ -218,173 +219,57 @@ void tri_leave(tr_self *self) {
     }
 }
 
-tr_err tr_spawn(tr_self *self, const tr_spawn_spec *spec, tr_id *ret) {
-    return tri_start(self->shard, spec, self->id, false, 0, ret);
+static void spawn_fini(tr_body *body) {
+    tri_spawn *spawn = (tri_spawn *)(void *)body->bytes;
+    tr_msg_free(spawn->watch);
 }
 
-static tr_err spawn_message(const tr_spawn_spec *spec, bool answers, tr_msg **ret) {
-    tr_msg *msg = tr_msg_new(TRI_KIND_SPAWN, 0);
-    tr_body *body = tr_body_new(sizeof(tri_spawn) + spec->args_size);
+tr_err tri_spawn_message(const tr_spawn_spec *spec, bool answers, tr_msg **ret) {
+    size_t name_size = spec->name != NULL ? strnlen(spec->name, TR_ACTOR_NAME_max) : 0;
+    tr_msg *msg = tr_msg_new(TRI_KIND_SPAWN, sizeof(tr_started_note));
+    tr_body *body = tr_body_new(sizeof(tri_spawn) + spec->args_size + name_size + 1);
     if (msg == NULL || body == NULL) {
         tr_msg_free(msg);
         tr_body_unref(body);
         return TR_ERR_NOMEM;
     }
-    tri_spawn spawn = {.spec = *spec, .answers = answers};
+    tri_spawn spawn = {.spec = *spec, .watch = NULL, .answers = answers};
     char *args = body->bytes + sizeof spawn;
     if (spec->args_size > 0) {
         memcpy(args, spec->args, spec->args_size);
     }
-    spawn.spec.args = args;
+    spawn.spec.args = spec->args != NULL ? args : NULL;
+    if (spec->name != NULL) {
+        char *name = args + spec->args_size;
+        memcpy(name, spec->name, name_size);
+        name[name_size] = '\0';
+        spawn.spec.name = name;
+    }
     memcpy(body->bytes, &spawn, sizeof spawn);
+    body->fini = spawn_fini;
     msg->body = body;
     msg->flags = TR_MSG_LOCAL;
     *ret = msg;
     return TR_OK;
 }
 
-tr_err tr_spawn_on(tr_self *self, uint32_t shard, const tr_spawn_spec *spec, uint64_t ref) {
-    TR_ASSERT(shard < self->shard->node->spec.shards);
-    tr_msg *msg;
-    tr_err err = spawn_message(spec, true, &msg);
-    if (err != TR_OK) {
-        return err;
-    }
-    msg->to = tr_shard_id(self->shard->node, shard);
-    msg->from = self->id;
-    msg->ref = ref;
-    tri_route(self->shard, msg);
-    return TR_OK;
-}
-
-tr_err tr_node_spawn(tr_node *node, uint32_t shard, const tr_spawn_spec *spec) {
-    tr_msg *msg;
-    tr_err err = spawn_message(spec, false, &msg);
-    if (err == TR_OK) {
-        tr_post(node, tr_shard_id(node, shard), msg);
-    }
-    return err;
-}
-
-void tr_started(tr_self *self, tr_err err) {
-    tell_started(self, err);
-    if (err != TR_OK) {
-        self->ending = true;
-        self->end_reason = err;
-        TR_ASSERT(self->running > 0);
-    }
-}
-
-tr_err tr_send(tr_self *self, tr_id to, tr_msg **msg) {
-    tr_msg *sent = *msg;
-    TR_ASSERT(sent != NULL);
-    sent->to = to;
-    sent->from = self->id;
-    tr_shard *shard = self->shard;
-    if (tr_id_shard(to) == shard->number && shard->node->inproc == NULL &&
-        (sent->kind < TRI_KIND_SPAWN && sent->kind != TR_KIND_INSPECT)) {
-        tr_self *target = tri_find(shard, to);
-        if (target == NULL) {
-            tr_msg_free(sent);
-        } else if ((sent->flags & TR_MSG_OPENING) != 0 && target->mail_count >= target->mail_max) {
-            return TR_ERR_FULL;
-        } else {
-            tri_enqueue(target, sent);
-        }
+void tri_spawned(tr_shard *shard, tr_msg *msg) {
+    tr_body *body = msg->body;
+    tri_spawn *spawn = (tri_spawn *)(void *)body->bytes;
+    tr_id spawner = msg->from;
+    tr_msg *watch = spawn->watch;
+    spawn->watch = NULL;
+    msg->body = NULL;
+    if (spawn->answers) {
+        msg->kind = TR_KIND_STARTED;
+        msg->flags = 0;
+        msg->to = spawner;
     } else {
-        tri_route(shard, sent);
+        tr_msg_free(msg);
+        msg = NULL;
     }
-    *msg = NULL;
-    return TR_OK;
-}
-
-tr_err tr_send_control(tr_self *self, tr_id to, tr_msg *msg) {
-    if (msg == NULL) {
-        return TR_ERR_NOMEM;
-    }
-    TR_ASSERT((msg->flags & TR_MSG_OPENING) == 0);
-    return tr_send(self, to, &msg);
-}
-
-void tr_exit(tr_self *self, tr_id to, tr_err reason) {
-    bool kill = reason == TR_ERR_CANCELLED;
-    tr_msg *msg = tr_msg_new(kill ? TRI_KIND_KILL : TR_KIND_EXIT, sizeof(tr_ended));
-    if (msg == NULL) {
-        return;
-    }
-    *(tr_ended *)msg->data = (tr_ended){.reason = (uint32_t)reason};
-    msg->to = to;
-    msg->from = self->id;
-    tri_route(self->shard, msg);
-}
-
-tr_err tr_timer_start(tr_self *self, uint64_t delay_us, uint16_t tag, uint64_t *ret_id) {
-    tr_shard *shard = self->shard;
-    uint64_t due = delay_us > UINT64_MAX - shard->now_us - 1 ? UINT64_MAX - 1 : shard->now_us + delay_us;
-    return tri_timers_add(&shard->timers, due, self->id, tag, &self->timers, ret_id);
-}
-
-void tr_timer_cancel(tr_self *self, uint64_t *id) {
-    if (*id != 0) {
-        tri_timers_cancel(&self->shard->timers, *id, &self->timers);
-        *id = 0;
-    }
-}
-
-void tr_defer(tr_self *self, tr_defer_fn *fn) {
-    if (self->defer_fn == NULL) {
-        self->defer_fn = fn;
-        self->defer_next = self->shard->defer_head;
-        self->shard->defer_head = self;
-    }
-}
-
-tr_err tr_register(tr_self *self, const char *name) {
-    TR_ASSERT(!self->registered);
-    char *copy = tr_strndup(name, strnlen(name, TR_ACTOR_NAME_max));
-    if (copy == NULL) {
-        return TR_ERR_NOMEM;
-    }
-    tr_err err = tri_registry_add(&self->shard->node->registry, copy, self->id);
-    if (err != TR_OK) {
-        tr_free(copy);
-        return err;
-    }
-    tr_free(self->name);
-    self->name = copy;
-    self->registered = true;
-    return TR_OK;
-}
-
-void tr_children(tr_self *self, void (*fn)(void *arg, tr_id child), void *arg) {
-    tr_shard *shard = self->shard;
-    for (uint32_t page = 0; page < shard->page_count; page++) {
-        for (uint32_t i = 0; i < TRI_PAGE; i++) {
-            const tr_self *child = &shard->pages[page][i];
-            if (child->behaviour != NULL && child->parent == self->id) {
-                fn(arg, child->id);
-            }
-        }
-    }
-}
-
-tr_id tr_self_id(const tr_self *self) {
-    return self->id;
-}
-
-uint32_t tr_self_shard(const tr_self *self) {
-    return self->shard->number;
-}
-
-tr_node *tr_self_node(const tr_self *self) {
-    return self->shard->node;
-}
-
-uint64_t tr_now_us(const tr_self *self) {
-    return self->shard->now_us;
-}
-
-uint64_t tr_random(tr_self *self) {
-    const tr_platform *platform = &self->shard->node->spec.platform;
-    return platform->random(platform->arg);
+    tr_id id;
+    tr_err err = tri_start(shard, &spawn->spec, spawner, msg, watch, &id);
+    (void)err; /* the sender hears of it by STARTED */
+    tr_body_unref(body);
 }

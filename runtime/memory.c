@@ -1,4 +1,5 @@
-/* The table of memory.h and its default. The table is written before any thread starts, so readers need no lock. */
+/* The table of memory.h and its default. The table is written before any thread starts, so readers
+ * need no lock. */
 #include "runtime/memory.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Messages and bodies: allocation, reference counts, and the request protocol's messages as wholes. */
+/* Messages and bodies: allocation, reference counts, and the request protocol's messages as wholes.
+ */
 #include "runtime/msg.h"
 
 #include <stdarg.h>
@@ -41,13 +42,15 @@ tr_body *tr_body_new(size_t size) {
 }
 
 tr_body *tr_body_ref(tr_body *body) {
-    /* Relaxed: whoever holds a reference already keeps the body alive; nothing is read through the count. */
+    /* Relaxed: whoever holds a reference already keeps the body alive; nothing is read through the
+     * count. */
     atomic_fetch_add_explicit(&body->refs, 1, memory_order_relaxed);
     return body;
 }
 
 void tr_body_unref(tr_body *body) {
-    /* Release orders this holder's reads before the free; acquire lets the last one see them: partner is this line. */
+    /* Release orders this holder's reads before the free; acquire lets the last one see them:
+     * partner is this line. */
     if (body == NULL || atomic_fetch_sub_explicit(&body->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }

@@ -1,6 +1,6 @@
 /*
- * Planted bugs, for the simulator's own test: a simulation that does not find them proves nothing. They exist only in builds
- * with TROUPE_PLANTED_BUGS; elsewhere TR_PLANTED is the constant false.
+ * Planted bugs, for the simulator's own test: a simulation that does not find them proves nothing.
+ * They exist only in builds with TROUPE_PLANTED_BUGS; elsewhere TR_PLANTED is the constant false.
  */
 #ifndef TR_RUNTIME_PLANTED_H
 #define TR_RUNTIME_PLANTED_H

@@ -1,20 +1,22 @@
 /*
- * The step of a shard: inbox, timers, mailboxes, deferred flushes, outboxes, in this order. It is called by the shard's thread
- * or by the simulator and knows neither. An actor has a turn of at most TURN messages, then goes to the end of the run queue,
- * so no chatty pair starves another actor; messages to other shards leave once a step, as one chain a shard.
+ * The step of a shard: inbox, timers, mailboxes, deferred flushes, outboxes, in this order. It is
+ * called by the shard's thread or by the simulator and knows neither. An actor has a turn of at
+ * most TURN messages, then goes to the end of the run queue, so no chatty pair starves another
+ * actor; messages to other shards leave once a step, as one chain a shard, or earlier when many
+ * wait.
  */
-#include "runtime/shard_internal.h"
-
 #include <string.h>
+#include <unistd.h>
 
 #include "protocol/assert.h"
-#include "runtime/mailbox_inproc.h"
+#include "runtime/cell.h"
 #include "runtime/memory.h"
 #include "runtime/planted.h"
 
 #define TURN 32U
+#define OUT_MAX 1024U /* messages for other shards that wait for the end of a step */
 
-tr_err tri_shard_init(tr_shard *shard, tr_node *node, uint32_t number) {
+tr_err tri_shard_init(tr_shard *shard, tr_node *node, uint32_t number, uint32_t shards) {
     memset(shard, 0, sizeof *shard);
     shard->node = node;
     shard->number = number;
@@ -22,7 +24,8 @@ tr_err tri_shard_init(tr_shard *shard, tr_node *node, uint32_t number) {
     shard->wake_fd = -1;
     shard->free_slot = UINT32_MAX;
     tri_timers_init(&shard->timers);
-    shard->out = tr_zalloc(node->spec.shards * sizeof *shard->out);
+    tri_ties_init(&shard->ties);
+    shard->out = tr_zalloc(shards * sizeof *shard->out);
     shard->now_us = node->spec.platform.now_us(node->spec.platform.arg);
     return shard->out != NULL ? TR_OK : TR_ERR_NOMEM;
 }
@@ -35,7 +38,8 @@ static void free_chain(tr_msg *msg) {
     }
 }
 
-void tri_shard_fini(tr_shard *shard) {
+void tri_shard_end_actors(tr_shard *shard) {
+    shard->closing = true;
     for (uint32_t page = 0; page < shard->page_count; page++) {
         for (uint32_t i = 0; i < TRI_PAGE; i++) {
             tr_self *self = &shard->pages[page][i];
@@ -44,20 +48,39 @@ void tri_shard_fini(tr_shard *shard) {
             }
         }
     }
+}
+
+void tri_shard_fini(tr_shard *shard) {
     for (uint32_t page = 0; page < shard->page_count; page++) {
         tr_free(shard->pages[page]);
     }
     tr_free(shard->pages);
-    if (shard->out != NULL) {
-        for (uint32_t i = 0; i < shard->node->spec.shards; i++) {
-            free_chain(shard->out[i].last);
-        }
+    for (uint32_t i = 0; shard->out != NULL && i < shard->node->spec.shards; i++) {
+        free_chain(shard->out[i].last);
     }
     tr_free(shard->out);
     free_chain(tri_inbox_take(&shard->inbox));
     tri_timers_fini(&shard->timers);
-    tri_monitors_fini(&shard->monitors);
+    tri_ties_fini(&shard->ties);
     tr_free(shard->fds);
+    if (shard->wake_fd >= 0) {
+        close(shard->wake_fd);
+    }
+    if (shard->epoll_fd >= 0) {
+        close(shard->epoll_fd);
+    }
+}
+
+static void make_ready(tr_self *self) {
+    tr_shard *shard = self->shard;
+    self->queued = true;
+    self->run_next = NULL;
+    if (shard->run_tail != NULL) {
+        shard->run_tail->run_next = self;
+    } else {
+        shard->run_head = self;
+    }
+    shard->run_tail = self;
 }
 
 void tri_enqueue(tr_self *self, tr_msg *msg) {
@@ -70,16 +93,7 @@ void tri_enqueue(tr_self *self, tr_msg *msg) {
     self->mail_tail = msg;
     self->mail_count++;
     if (!self->queued) {
-        tr_shard *shard = self->shard;
-        self->queued = true;
-        self->run_next = NULL;
-        if (shard->run_tail != NULL) {
-            shard->run_tail->run_next = self;
-        } else {
-            shard->run_head = self;
-        }
-        shard->run_tail = self;
-        shard->run_count++;
+        make_ready(self);
     }
 }
 
@@ -101,20 +115,16 @@ static void bounce(tr_shard *shard, tr_msg *msg) {
 
 void tri_deliver(tr_shard *shard, tr_msg *msg) {
     switch (msg->kind) {
-    case TRI_KIND_SPAWN: {
-        const tri_spawn *spawn = (const tri_spawn *)(const void *)msg->body->bytes;
-        tr_id id;
-        tr_err err = tri_start(shard, &spawn->spec, msg->from, spawn->answers, msg->ref, &id);
-        (void)err; /* the sender hears of it by STARTED */
-        tr_msg_free(msg);
+    case TRI_KIND_SPAWN:
+        tri_spawned(shard, msg);
         return;
-    }
     case TRI_KIND_MONITOR:
     case TRI_KIND_DEMONITOR:
     case TRI_KIND_LINK:
-    case TRI_KIND_UNLINK:
-        tri_monitor_told(shard, msg);
-        tr_msg_free(msg);
+    case TRI_KIND_LINK_END:
+    case TRI_KIND_EXIT_WATCHED:
+    case TR_KIND_DOWN:
+        tri_tie_told(shard, msg);
         return;
     case TR_KIND_INSPECT:
         tri_inspect(shard, msg);
@@ -135,15 +145,30 @@ void tri_deliver(tr_shard *shard, tr_msg *msg) {
     }
 }
 
+static void flush(tr_shard *shard) {
+    tr_node *node = shard->node;
+    shard->out_count = 0;
+    for (uint32_t i = 0; i < node->spec.shards; i++) {
+        tri_outbox out = shard->out[i];
+        if (out.last != NULL) {
+            shard->out[i] = (tri_outbox){NULL, NULL};
+            if (tri_inbox_push(&node->shards[i].inbox, out.last, out.first)) {
+                tri_wake(&node->shards[i]);
+            }
+        }
+    }
+}
+
 void tri_route(tr_shard *shard, tr_msg *msg) {
     tr_node *node = shard->node;
     uint32_t target = tr_id_shard(msg->to);
     if (tr_id_node(msg->to) != node->spec.node || target >= node->spec.shards) {
-        tr_msg_free(msg); /* an id that never was ours: as an actor that is gone */
-        return;
-    }
-    if (node->inproc != NULL && (msg->flags & TR_MSG_LOCAL) == 0) {
-        tri_inproc_send(node->inproc, shard->number, target, msg);
+        /* An id that never was ours: as an actor that is gone. */
+        if (msg->kind == TRI_KIND_MONITOR || msg->kind == TRI_KIND_LINK) {
+            tri_tie_told(shard, msg);
+        } else {
+            tr_msg_free(msg);
+        }
         return;
     }
     if (target == shard->number) {
@@ -156,21 +181,8 @@ void tri_route(tr_shard *shard, tr_msg *msg) {
     if (out->first == NULL) {
         out->first = msg;
     }
-}
-
-static void flush(tr_shard *shard) {
-    tr_node *node = shard->node;
-    for (uint32_t i = 0; i < node->spec.shards; i++) {
-        tri_outbox out = shard->out[i];
-        if (out.last != NULL) {
-            shard->out[i] = (tri_outbox){NULL, NULL};
-            if (tri_inbox_push(&node->shards[i].inbox, out.last, out.first)) {
-                tri_wake(&node->shards[i]);
-            }
-        }
-    }
-    if (node->inproc != NULL) {
-        tri_inproc_flush(node->inproc, shard->number);
+    if (++shard->out_count >= OUT_MAX) {
+        flush(shard);
     }
 }
 
@@ -214,16 +226,17 @@ static bool handle(tr_self *self, tr_msg *msg) {
     return goes_on;
 }
 
+/* Takes the first actor of the run queue; its messages, at most `messages_max`, are handled. */
 static uint32_t turn(tr_shard *shard, uint32_t messages_max) {
     tr_self *self = shard->run_head;
     shard->run_head = self->run_next;
     if (shard->run_head == NULL) {
         shard->run_tail = NULL;
     }
-    shard->run_count--;
-    self->queued = false;
     uint32_t count = 0;
-    while (self->behaviour != NULL && self->mail_head != NULL && count < messages_max) {
+    bool alive = self->behaviour != NULL;
+    /* `queued` stays set meanwhile: what it sends to itself is found here, or by its next turn. */
+    while (alive && self->mail_head != NULL && count < messages_max) {
         tr_msg *msg = self->mail_head;
         self->mail_head = msg->next;
         if (self->mail_head == NULL) {
@@ -233,39 +246,39 @@ static uint32_t turn(tr_shard *shard, uint32_t messages_max) {
         }
         self->mail_count--;
         count++;
-        self->queued = true; /* what it sends itself waits in its mailbox: it is taken below */
-        bool alive = handle(self, msg);
-        self->queued = false;
-        if (!alive) {
-            return count;
-        }
+        alive = handle(self, msg);
     }
-    if (self->mail_head != NULL) {
-        tr_msg *rest = self->mail_head;
-        tr_msg *tail = self->mail_tail;
-        uint32_t left = self->mail_count;
-        tri_enqueue(self, rest);
-        self->mail_head = rest;
-        self->mail_tail = tail;
-        self->mail_count = left;
+    self->queued = false;
+    if (alive && self->mail_head != NULL) {
+        make_ready(self);
     }
     return count;
 }
 
 static void run_deferred(tr_shard *shard) {
-    while (shard->defer_head != NULL) {
-        tr_self *self = shard->defer_head;
-        shard->defer_head = self->defer_next;
+    tr_self *self = shard->defer_head;
+    shard->defer_head = NULL;
+    shard->defer_tail = NULL;
+    while (self != NULL) {
+        tr_self *next = self->defer_next;
         tr_defer_fn *fn = self->defer_fn;
+        self->deferred = false;
         self->defer_fn = NULL;
-        self->running++;
-        fn(self, self->state);
-        tri_leave(self);
+        if (fn != NULL) {
+            self->running++;
+            fn(self, self->state);
+            tri_leave(self);
+        }
+        self = next;
     }
 }
 
 bool tr_shard_step(tr_shard *shard, uint32_t messages_max) {
     shard->now_us = shard->node->spec.platform.now_us(shard->node->spec.platform.arg);
+    if (atomic_load_explicit(&shard->inbox.sleeping, memory_order_relaxed)) {
+        /* Awake by a timer or a descriptor; a wake that comes in between is one too many. */
+        atomic_store_explicit(&shard->inbox.sleeping, false, memory_order_relaxed);
+    }
     tr_msg *msg = tri_inbox_take(&shard->inbox);
     while (msg != NULL) {
         tr_msg *next = msg->next;
@@ -282,7 +295,7 @@ bool tr_shard_step(tr_shard *shard, uint32_t messages_max) {
     flush(shard);
     shard->handled += done;
     atomic_store_explicit(&shard->handled_total, shard->handled, memory_order_relaxed);
-    return shard->run_head != NULL || !tri_inbox_empty(&shard->inbox);
+    return tr_shard_has_work(shard);
 }
 
 uint64_t tr_shard_deadline_us(const tr_shard *shard) {
@@ -290,7 +303,7 @@ uint64_t tr_shard_deadline_us(const tr_shard *shard) {
 }
 
 bool tr_shard_has_work(tr_shard *shard) {
-    return shard->run_head != NULL || !tri_inbox_empty(&shard->inbox);
+    return shard->run_head != NULL || shard->defer_head != NULL || !tri_inbox_empty(&shard->inbox);
 }
 
 void tr_shard_rotate(tr_shard *shard, uint32_t count) {
@@ -304,7 +317,7 @@ void tr_shard_rotate(tr_shard *shard, uint32_t count) {
 }
 
 bool tr_shard_sleeps(tr_shard *shard) {
-    if (shard->run_head != NULL) {
+    if (shard->run_head != NULL || shard->defer_head != NULL) {
         return false;
     }
     atomic_store(&shard->inbox.sleeping, true); /* partner: tri_inbox_push */

@@ -1,4 +1,5 @@
-/* The heap of timer.h. Entries know their place in the heap, so that cancelling costs O(log n) as adding does. */
+/* The heap of timer.h. Entries know their place in the heap, so that cancelling costs O(log n) as
+ * adding does. */
 #include "runtime/timer.h"
 
 #include <string.h>
@@ -92,7 +93,7 @@ tr_err tri_timers_add(tri_timers *timers, uint64_t due_us, tr_id owner, uint16_t
     *timer = (tri_timer){.due_us = due_us,
                          .seq = timers->seq++,
                          .owner = owner,
-                         .generation = timer->generation + 1,
+                         .generation = timer->generation + 1 != 0 ? timer->generation + 1 : 1,
                          .next = *list,
                          .prev = TRI_TIMER_NONE,
                          .tag = tag};
@@ -129,10 +130,10 @@ static void drop(tri_timers *timers, uint32_t index, uint32_t *list) {
     timers->free = index;
 }
 
-void tri_timers_cancel(tri_timers *timers, uint64_t id, uint32_t *list) {
+void tri_timers_cancel(tri_timers *timers, uint64_t id, tr_id owner, uint32_t *list) {
     uint32_t index = (uint32_t)id;
     if (index < timers->pool_size && timers->pool[index].generation == (uint32_t)(id >> 32) &&
-        timers->pool[index].place != TRI_TIMER_NONE) {
+        timers->pool[index].place != TRI_TIMER_NONE && timers->pool[index].owner == owner) {
         drop(timers, index, list);
     }
 }
@@ -160,7 +161,6 @@ tri_fired tri_timers_pop(tri_timers *timers, uint32_t *list) {
     uint32_t index = timers->heap[0];
     tri_timer timer = timers->pool[index];
     drop(timers, index, list);
-    return (tri_fired){.owner = timer.owner,
-                       .id = ((uint64_t)timer.generation << 32) | index,
-                       .tag = timer.tag};
+    return (tri_fired){
+        .owner = timer.owner, .id = ((uint64_t)timer.generation << 32) | index, .tag = timer.tag};
 }

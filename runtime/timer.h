@@ -1,6 +1,7 @@
 /*
- * A shard's timers: a binary heap of (due, sequence), so that equal times fire in the order in which they were set, over a
- * pool of entries with generations, so that a cancelled or fired id is recognised. One thread. Internal to runtime/.
+ * A shard's timers: a binary heap of (due, sequence), so that equal times fire in the order in
+ * which they were set, over a pool of entries with generations, so that a cancelled or fired id is
+ * recognised. One thread. Internal to runtime/.
  */
 #ifndef TR_RUNTIME_TIMER_H
 #define TR_RUNTIME_TIMER_H
@@ -45,10 +46,11 @@ void tri_timers_fini(tri_timers *timers);
 /* `list` is the owner's list head: all of an actor's timers end with it. */
 TR_MUST_USE tr_err tri_timers_add(tri_timers *timers, uint64_t due_us, tr_id owner, uint16_t tag,
                                   uint32_t *list, uint64_t *ret_id);
-void tri_timers_cancel(tri_timers *timers, uint64_t id, uint32_t *list);
+/* An id that fired, was cancelled or is another owner's changes nothing. */
+void tri_timers_cancel(tri_timers *timers, uint64_t id, tr_id owner, uint32_t *list);
 void tri_timers_cancel_all(tri_timers *timers, uint32_t *list);
 uint64_t tri_timers_due(const tri_timers *timers);
-/* The owner's list head of the timer about to fire must be given back by the caller: see tri_timers_pop. */
+/* Whose timer is due first, when one is due: its list head goes to tri_timers_pop. */
 bool tri_timers_peek(const tri_timers *timers, uint64_t now_us, tr_id *ret_owner);
 tri_fired tri_timers_pop(tri_timers *timers, uint32_t *list);
 

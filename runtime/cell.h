@@ -1,0 +1,46 @@
+/*
+ * The lives of actors in a shard's slots, and the ties between them. Internal to runtime/.
+ */
+#ifndef TR_RUNTIME_CELL_H
+#define TR_RUNTIME_CELL_H
+
+#include "runtime/shard_internal.h"
+
+/* What a SPAWN's body holds; the copies of args and name follow. */
+typedef struct tri_spawn {
+    tr_spawn_spec spec;
+    tr_msg *watch; /* MONITOR to attach to the new actor, or NULL */
+    bool answers;  /* STARTED goes to the sender */
+} tri_spawn;
+
+/* cell.c */
+tr_self *tri_find(tr_shard *shard, tr_id id);
+/* `ack` (or NULL) becomes STARTED and `watch` (or NULL) the new actor's tie; both are taken. */
+TR_MUST_USE tr_err tri_start(tr_shard *shard, const tr_spawn_spec *spec, tr_id spawner, tr_msg *ack,
+                             tr_msg *watch, tr_id *ret);
+void tri_end(tr_self *self, tr_err reason);
+void tri_leave(tr_self *self); /* one function of self returned */
+void tri_tell_started(tr_self *self, tr_err err);
+/* A message that carries `spec` to a shard. */
+TR_MUST_USE tr_err tri_spawn_message(const tr_spawn_spec *spec, bool answers, tr_msg **ret);
+void tri_spawned(tr_shard *shard, tr_msg *msg); /* SPAWN arrived: takes it */
+
+/* monitor.c */
+void tri_ties_init(tri_ties *ties);
+void tri_ties_fini(tri_ties *ties);
+/* MONITOR to LINK_END, EXIT_WATCHED or DOWN arrived: takes it. */
+void tri_tie_told(tr_shard *shard, tr_msg *msg);
+void tri_tie_attach(tr_self *self, tr_msg *watch); /* MONITOR, of a SPAWN: taken */
+/* An actor that never came to life answers its watcher, or one that ends all its ties. */
+void tri_tie_refuse(tr_shard *shard, tr_msg *watch, tr_err reason);
+void tri_ties_end(tr_self *self, tr_err reason);
+/* As tr_spawn_on with tr_monitor in one: DOWN{*ret_watch} comes whatever happens to the child,
+ * STARTED{ref} before it when it is up. */
+TR_MUST_USE tr_err tri_spawn_watched(tr_self *self, uint32_t shard, const tr_spawn_spec *spec,
+                                     uint64_t ref, uint64_t *ret_watch);
+/* As tr_exit to the child that tri_spawn_watched started on `shard` as `watch`, whose id need not
+ * be known. `msg` was made by tri_exit_message and is taken. */
+tr_msg *tri_exit_message(void);
+void tri_exit_watched(tr_self *self, uint32_t shard, uint64_t watch, tr_err reason, tr_msg *msg);
+
+#endif
