@@ -12,6 +12,7 @@
 #include "protocol/assert.h"
 #include "runtime/cell.h"
 #include "runtime/memory.h"
+#include "runtime/transport_nng_mailbox.h"
 
 static uint64_t linux_now_us(void *arg) {
     (void)arg;
@@ -65,6 +66,9 @@ tr_err tr_node_new(const tr_node_spec *spec, tr_node **ret) {
         uint32_t number = node->spec.shards++;
         err = tri_shard_init(&node->shards[number], node, number, spec->shards);
     }
+    if (err == TR_OK && spec->mailbox == TR_MAILBOX_INPROC) {
+        err = tri_mailbox_new(node, &node->inproc);
+    }
     if (err != TR_OK) {
         tr_node_free(node);
         return err;
@@ -84,6 +88,7 @@ void tr_node_free(tr_node *node) {
     for (uint32_t i = 0; i < node->spec.shards; i++) {
         tri_shard_end_actors(&node->shards[i]);
     }
+    tri_mailbox_free(node->inproc);
     for (uint32_t i = 0; i < node->spec.shards; i++) {
         tri_shard_fini(&node->shards[i]);
     }
@@ -153,4 +158,8 @@ tr_mailbox_mode tr_node_mailbox(const tr_node *node) {
 
 tr_id tr_shard_id(const tr_node *node, uint32_t shard) {
     return tr_id_make(node->spec.node, shard, 0, 0);
+}
+
+uint64_t tr_node_inproc_messages(const tr_node *node) {
+    return node->inproc != NULL ? tri_mailbox_count(node->inproc) : 0;
 }

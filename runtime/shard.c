@@ -12,6 +12,7 @@
 #include "runtime/cell.h"
 #include "runtime/memory.h"
 #include "runtime/planted.h"
+#include "runtime/transport_nng_mailbox.h"
 
 #define TURN 32U
 #define OUT_MAX 1024U /* messages for other shards that wait for the end of a step */
@@ -171,6 +172,10 @@ void tri_route(tr_shard *shard, tr_msg *msg) {
         }
         return;
     }
+    if (node->inproc != NULL) {
+        tri_mailbox_send(node->inproc, shard->number, target, msg);
+        return;
+    }
     if (target == shard->number) {
         tri_deliver(shard, msg);
         return;
@@ -295,7 +300,9 @@ bool tr_shard_step(tr_shard *shard, uint32_t messages_max) {
     flush(shard);
     shard->handled += done;
     atomic_store_explicit(&shard->handled_total, shard->handled, memory_order_relaxed);
-    return tr_shard_has_work(shard);
+    bool all_out =
+        shard->node->inproc == NULL || tri_mailbox_flush(shard->node->inproc, shard->number);
+    return !all_out || tr_shard_has_work(shard);
 }
 
 uint64_t tr_shard_deadline_us(const tr_shard *shard) {
