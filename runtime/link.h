@@ -44,8 +44,8 @@ void tr_link_set_body_max(tr_link *link, size_t body_max);
  * the peer left; TR_ERR_PROTOCOL, TR_ERR_TOO_LARGE: it broke the protocol; an error of fn;
  * TR_ERR_NOMEM. After an error: tr_link_free. */
 TR_MUST_USE tr_err tr_link_handle(tr_link *link, tr_self *self, tr_msg *msg);
-/* Queues a frame: copies data and body. TR_ERR_STALLED when out_max would be passed, TR_ERR_NOMEM.
- */
+/* Queues a frame: copies data and body. TR_ERR_STALLED when out_max would be passed, TR_ERR_CLOSED
+ * after tr_link_finish, TR_ERR_NOMEM. */
 TR_MUST_USE tr_err tr_link_send(tr_link *link, tr_self *self, const tr_msg *msg, uint64_t ref);
 /* Bytes queued and not yet written. */
 size_t tr_link_pending(const tr_link *link);

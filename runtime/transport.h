@@ -11,8 +11,10 @@
 #include "runtime/actor.h"
 
 typedef struct tr_transport tr_transport;
-typedef struct tr_listener tr_listener;
-/* What its transport keeps follows; call through stream->transport. */
+/* What its transport keeps follows; call through stream->transport, listener->transport. */
+typedef struct tr_listener {
+    tr_transport *transport;
+} tr_listener;
 typedef struct tr_stream {
     tr_transport *transport;
 } tr_stream;
@@ -25,10 +27,10 @@ typedef enum tr_stream_event_kind {
     TR_STREAM_CLOSED,       /* the peer left or an error: the last event; call close */
 } tr_stream_event_kind;
 
-/* data of a STREAM message (TR_MSG_LOCAL); ref = the listener's or dialer's, 0 from a stream. A
- * stream that was neither attached nor closed when its ACCEPTED or DIALED is freed is closed then
- * (its owner was gone). Each event keeps its stream's address from being used again, so an owner
- * tells an old stream's event by comparing pointers. */
+/* data of a STREAM message (TR_MSG_LOCAL); ref = the listener's or dialer's, 0 from a stream. Each
+ * keeps its stream's address from being used again, so an owner tells an old stream's event by
+ * comparing pointers. ACCEPTED and DIALED may be sent on to another actor; whoever handles one
+ * attaches, takes or closes the stream, which else is closed when the message is freed. */
 typedef struct tr_stream_event {
     tr_stream_event_kind event;
     tr_err err;
@@ -48,6 +50,9 @@ typedef struct tr_dial_spec {
     const char *ca_file; /* PEM, for tls+tcp; NULL = no verification is refused: TR_ERR_INVALID */
     uint64_t ref;
 } tr_dial_spec;
+
+/* Of an ACCEPTED or DIALED: its stream, from now on the caller's to attach or close; or NULL. */
+tr_stream *tr_stream_take(tr_msg *msg);
 
 struct tr_transport {
     tr_err (*listen)(tr_transport *transport, tr_self *self, const tr_listen_spec *spec,

@@ -1,0 +1,161 @@
+/*
+ * One connection over an NNG byte stream: ipc, tcp or tls+tcp alike. NNG's callbacks run :
+ * operations end when the stream is closed. Sends are short (a megabyte may go out in five pieces)
+ * and loop. The receive is armed at once: NNG's poller spins on a stream whose peer left before the
+ * first receive.
+ */
+#include "runtime/transport_nng.h"
+
+#include <nng/nng.h>
+
+#include "protocol/assert.h"
+#include "protocol/limits.h"
+#include "runtime/memory.h"
+
+#define BUFFER_first 4096
+/* This many receives in a row that fill less than an eighth: a smaller buffer will do. */
+#define SMALL_max 64
+
+typedef struct door {
+    tri_stream stream;
+    tri_reap reap;
+    nng_stream *nng;
+    nng_aio *receive_aio;
+    nng_aio *send_aio;
+    /* the receive's: only while none is armed, or in its callback */
+    uint8_t *buffer;
+    size_t buffer_size;
+    uint32_t small_receives;
+} door;
+
+static void door_free(tri_reap *reap) {
+    door *self = TRI_CONTAINER(door, reap, reap);
+    nng_stream_free(self->nng);
+    nng_aio_free(self->receive_aio);
+    nng_aio_free(self->send_aio);
+    tri_stream_fini(&self->stream);
+    tr_free(self->buffer);
+    tr_free(self);
+}
+
+static void door_fini(tri_stream *stream) {
+    door *self = TRI_CONTAINER(door, stream, stream);
+    self->reap.fn = door_free;
+    tri_reap_later(&self->reap);
+}
+
+/* Follows the traffic: an idle connection keeps 4 KiB, a busy one reads 64 KiB at a time. */
+static void resize_buffer(door *self, size_t got) {
+    size_t size = self->buffer_size;
+    if (got == size && size < TR_LINK_BUFFER_max) {
+        size *= 4;
+        self->small_receives = 0;
+    } else if (got >= size / 8 || size == BUFFER_first) {
+        self->small_receives = 0;
+    } else if (++self->small_receives == SMALL_max) {
+        size /= 4;
+        self->small_receives = 0;
+    }
+    if (size == self->buffer_size) {
+        return;
+    }
+    uint8_t *buffer = tr_alloc(size > TR_LINK_BUFFER_max ? TR_LINK_BUFFER_max : size);
+    if (buffer != NULL) { /* without memory the present one will do */
+        tr_free(self->buffer);
+        self->buffer = buffer;
+        self->buffer_size = size > TR_LINK_BUFFER_max ? TR_LINK_BUFFER_max : size;
+    }
+}
+
+static void door_arm(tri_stream *stream) {
+    door *self = TRI_CONTAINER(door, stream, stream);
+    nng_iov iov = {.iov_buf = self->buffer, .iov_len = self->buffer_size};
+    nng_aio_set_iov(self->receive_aio, 1, &iov);
+    nng_stream_recv(self->nng, self->receive_aio);
+}
+
+/* From the owner's received(): what was read last is no longer needed. */
+static void door_rearm(tri_stream *stream) {
+    door *self = TRI_CONTAINER(door, stream, stream);
+    resize_buffer(self, stream->size);
+    door_arm(stream);
+}
+
+static void receive_done(void *arg) {
+    door *self = arg;
+    int rv = nng_aio_result(self->receive_aio);
+    size_t size = nng_aio_count(self->receive_aio);
+    if (rv == 0 && size > 0) {
+        tri_stream_got(&self->stream, self->buffer, size);
+    } else {
+        tri_stream_ended(&self->stream, rv == 0 ? TR_ERR_CLOSED : tri_nng_err(rv));
+    }
+}
+
+static void door_send(tri_stream *stream) {
+    door *self = TRI_CONTAINER(door, stream, stream);
+    nng_iov iov = {.iov_buf = stream->send_body->bytes + stream->send_done,
+                   .iov_len = stream->send_size - stream->send_done};
+    nng_aio_set_iov(self->send_aio, 1, &iov);
+    nng_stream_send(self->nng, self->send_aio);
+}
+
+static void send_done(void *arg) {
+    door *self = arg;
+    tri_stream *stream = &self->stream;
+    int rv = nng_aio_result(self->send_aio);
+    if (rv == 0) {
+        stream->send_done += nng_aio_count(self->send_aio);
+        TR_ASSERT(stream->send_done <= stream->send_size);
+        if (stream->send_done < stream->send_size) {
+            door_send(stream);
+            return;
+        }
+    }
+    tri_stream_sent(stream, rv == 0);
+}
+
+static void door_shut(tri_stream *stream) {
+    nng_stream_close(TRI_CONTAINER(door, stream, stream)->nng);
+}
+
+static const tri_stream_io door_io = {
+    .arm = door_rearm, .start_send = door_send, .shut = door_shut, .fini = door_fini};
+
+/* Takes the NNG stream, also on failure; on success the receive is armed. */
+tr_err tri_nng_stream_new(nng_stream *nng, tri_stream **ret) {
+    door *self = tr_zalloc(sizeof *self);
+    if (self == NULL) {
+        nng_stream_free(nng);
+        return TR_ERR_NOMEM;
+    }
+    self->nng = nng;
+    self->buffer_size = BUFFER_first;
+    self->buffer = tr_alloc(self->buffer_size);
+    tr_err err = tri_stream_init(&self->stream, tr_transport_nng(), &door_io);
+    if (err != TR_OK || self->buffer == NULL ||
+        nng_aio_alloc(&self->receive_aio, receive_done, self) != 0 ||
+        nng_aio_alloc(&self->send_aio, send_done, self) != 0) {
+        nng_stream_free(nng);
+        nng_aio_free(self->receive_aio);
+        if (err == TR_OK) {
+            tri_stream_fini(&self->stream);
+        }
+        tr_free(self->buffer);
+        tr_free(self);
+        return TR_ERR_NOMEM;
+    }
+    door_arm(&self->stream);
+    *ret = &self->stream;
+    return TR_OK;
+}
+
+bool tri_nng_peer_uid(tr_stream *base, uint32_t *ret_uid) {
+    uint64_t uid;
+    door *self = TRI_CONTAINER(door, stream.base, base);
+    if (nng_stream_get_uint64(self->nng, NNG_OPT_IPC_PEER_UID, &uid) != 0) {
+        return false;
+    }
+    *ret_uid = (uint32_t)uid;
+    return true;
+}
