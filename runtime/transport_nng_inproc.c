@@ -8,6 +8,8 @@
  * Sockets are closed by the reaper's thread, since that blocks. Called from shards; callbacks on
  * NNG's threads.
  */
+#include "runtime/transport_nng.h"
+
 #include <nng/nng.h>
 #include <nng/protocol/pair0/pair.h>
 #include <nng/protocol/pipeline0/pull.h>
@@ -18,7 +20,6 @@
 #include "protocol/inproc.h"
 #include "runtime/memory.h"
 #include "runtime/node.h"
-#include "runtime/transport_nng.h"
 
 #define DRAIN_MS 5 /* the last messages of a pipe may come a little after the news of its end */
 
