@@ -12,6 +12,7 @@
 #include "protocol/assert.h"
 #include "runtime/cell.h"
 #include "runtime/memory.h"
+#include "runtime/transport.h"
 #include "runtime/transport_nng_mailbox.h"
 
 static uint64_t linux_now_us(void *arg) {
@@ -87,6 +88,10 @@ void tr_node_free(tr_node *node) {
     }
     for (uint32_t i = 0; i < node->spec.shards; i++) {
         tri_shard_end_actors(&node->shards[i]);
+    }
+    tr_transport *transport = node->spec.platform.transport;
+    if (transport != NULL && transport->forget != NULL) {
+        transport->forget(transport, node);
     }
     tri_mailbox_free(node->inproc);
     for (uint32_t i = 0; i < node->spec.shards; i++) {
