@@ -1,0 +1,462 @@
+/*
+ * The wrapper of json.h. Three passes: scan() walks the text once, refuses what cJSON would let
+ * through (RFC 8259 to the letter, UTF-8, no NUL, depth) and counts the values; cJSON parses, that
+ * is, unescapes strings and reads numbers; link() walks text and tree side by side and notes each
+ * value's slice. So a slice is what was written, and a string is what cJSON made of it.
+ */
+#include "protocol/json.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/limits.h"
+
+struct tr_json_value {
+    const cJSON *item;
+    const tr_json_value *first; /* of an array or object */
+    const tr_json_value *next;
+    tr_str raw;
+    tr_str name;
+    tr_str string;
+    size_t count;
+    tr_json_type type;
+};
+
+struct tr_json {
+    cJSON *tree;
+    char *text;
+    size_t value_count;
+    tr_json_value values[]; /* the root is the first */
+};
+
+typedef struct scanner {
+    const char *text;
+    size_t size;
+    size_t at;
+    size_t values;
+    const char *reason; /* NULL = fine so far */
+} scanner;
+
+static bool refuse(scanner *s, const char *reason) {
+    if (s->reason == NULL) {
+        s->reason = reason;
+    }
+    return false;
+}
+
+static char peek(const scanner *s) {
+    return s->at < s->size ? s->text[s->at] : '\0';
+}
+
+static void skip_blank(scanner *s) {
+    while (s->at < s->size && strchr(" \t\r\n", s->text[s->at]) != NULL && s->text[s->at] != '\0') {
+        s->at++;
+    }
+}
+
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+static bool skip_digits(scanner *s) {
+    size_t start = s->at;
+    while (is_digit(peek(s))) {
+        s->at++;
+    }
+    return s->at > start;
+}
+
+static bool scan_number(scanner *s) {
+    s->at += peek(s) == '-';
+    if (peek(s) == '0') {
+        s->at++;
+    } else if (!skip_digits(s)) {
+        return refuse(s, "not a JSON value");
+    }
+    if (peek(s) == '.') {
+        s->at++;
+        if (!skip_digits(s)) {
+            return refuse(s, "a number lacks digits after its point");
+        }
+    }
+    if (peek(s) == 'e' || peek(s) == 'E') {
+        s->at++;
+        s->at += peek(s) == '+' || peek(s) == '-';
+        if (!skip_digits(s)) {
+            return refuse(s, "a number lacks its exponent");
+        }
+    }
+    return true;
+}
+
+static int hex4(const char *at) {
+    int code = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = at[i];
+        int digit = is_digit(c)              ? c - '0'
+                    : (c >= 'a' && c <= 'f') ? c - 'a' + 10
+                    : (c >= 'A' && c <= 'F') ? c - 'A' + 10
+                                             : -1;
+        if (digit < 0) {
+            return -1;
+        }
+        code = code * 16 + digit;
+    }
+    return code;
+}
+
+/* After "\u": one escape, or the two of a surrogate pair. */
+static bool scan_unicode(scanner *s) {
+    int code = s->size - s->at >= 4 ? hex4(s->text + s->at) : -1;
+    if (code < 0) {
+        return refuse(s, "\\u lacks four hexadecimal digits");
+    }
+    if (code == 0) {
+        return refuse(s, "\\u0000 is not accepted");
+    }
+    s->at += 4;
+    if (code >= 0xdc00 && code <= 0xdfff) {
+        return refuse(s, "half a surrogate pair");
+    }
+    if (code >= 0xd800 && code <= 0xdbff) {
+        int low = s->size - s->at >= 6 && s->text[s->at] == '\\' && s->text[s->at + 1] == 'u'
+                      ? hex4(s->text + s->at + 2)
+                      : -1;
+        if (low < 0xdc00 || low > 0xdfff) {
+            return refuse(s, "half a surrogate pair");
+        }
+        s->at += 6;
+    }
+    return true;
+}
+
+static bool scan_string(scanner *s) {
+    s->at++;
+    while (s->at < s->size) {
+        char c = s->text[s->at++];
+        if (c == '"') {
+            return true;
+        }
+        if ((unsigned char)c < 0x20) {
+            s->at--;
+            return refuse(s, "a control character in a string must be escaped");
+        }
+        if (c == '\\') {
+            char escape = peek(s);
+            s->at++;
+            if (escape == 'u') {
+                if (!scan_unicode(s)) {
+                    return false;
+                }
+            } else if (escape == '\0' || strchr("\"\\/bfnrt", escape) == NULL) {
+                return refuse(s, "an unknown escape");
+            }
+        }
+    }
+    return refuse(s, "a string does not end");
+}
+
+static bool scan_word(scanner *s, const char *word) {
+    size_t size = strlen(word);
+    if (s->size - s->at < size || memcmp(s->text + s->at, word, size) != 0) {
+        return refuse(s, "not a JSON value");
+    }
+    s->at += size;
+    return true;
+}
+
+static bool scan_value(scanner *s, int depth);
+
+static bool scan_members(scanner *s, int depth, char closing) {
+    if (depth == TR_JSON_DEPTH_max) {
+        return refuse(s, "nested too deeply");
+    }
+    s->at++;
+    skip_blank(s);
+    if (peek(s) == closing) {
+        s->at++;
+        return true;
+    }
+    for (;;) {
+        if (closing == '}') {
+            skip_blank(s);
+            if (peek(s) != '"') {
+                return refuse(s, "expected a key in quotes");
+            }
+            if (!scan_string(s)) {
+                return false;
+            }
+            skip_blank(s);
+            if (peek(s) != ':') {
+                return refuse(s, "expected a colon");
+            }
+            s->at++;
+        }
+        if (!scan_value(s, depth + 1)) {
+            return false;
+        }
+        skip_blank(s);
+        char c = peek(s);
+        s->at++;
+        if (c == closing) {
+            return true;
+        }
+        if (c != ',') {
+            s->at--;
+            return refuse(s, "expected a comma or the closing bracket");
+        }
+    }
+}
+
+static bool scan_value(scanner *s, int depth) {
+    skip_blank(s);
+    s->values++;
+    switch (peek(s)) {
+    case '{':
+        return scan_members(s, depth, '}');
+    case '[':
+        return scan_members(s, depth, ']');
+    case '"':
+        return scan_string(s);
+    case 't':
+        return scan_word(s, "true");
+    case 'f':
+        return scan_word(s, "false");
+    case 'n':
+        return scan_word(s, "null");
+    default:
+        return scan_number(s);
+    }
+}
+
+static bool scan(scanner *s) {
+    if (!tr_utf8_valid(s->text, s->size)) {
+        return refuse(s, "not valid UTF-8, or a NUL byte");
+    }
+    if (!scan_value(s, 0)) {
+        return false;
+    }
+    skip_blank(s);
+    return s->at == s->size || refuse(s, "something follows the value");
+}
+
+/* The text is known to be good here, so that skipping needs no checks. */
+typedef struct linker {
+    scanner s;
+    tr_json *json;
+    size_t used;
+    tr_json_value **by_name; /* room for all members of one object */
+    bool twice;
+} linker;
+
+static tr_json_type type_of(const cJSON *item) {
+    switch (item->type & 0xff) {
+    case cJSON_True:
+    case cJSON_False:
+        return TR_JSON_BOOL;
+    case cJSON_Number:
+        return TR_JSON_NUMBER;
+    case cJSON_String:
+        return TR_JSON_STRING;
+    case cJSON_Array:
+        return TR_JSON_ARRAY;
+    case cJSON_Object:
+        return TR_JSON_OBJECT;
+    default:
+        return TR_JSON_NULL;
+    }
+}
+
+static int compare_names(const void *a, const void *b) {
+    const tr_json_value *x = *(tr_json_value *const *)a;
+    const tr_json_value *y = *(tr_json_value *const *)b;
+    return strcmp(x->name.ptr, y->name.ptr);
+}
+
+static bool has_twins(linker *l, const tr_json_value *object) {
+    size_t count = 0;
+    for (const tr_json_value *member = object->first; member != NULL; member = member->next) {
+        l->by_name[count++] = (tr_json_value *)member;
+    }
+    qsort(l->by_name, count, sizeof(tr_json_value *), compare_names);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(l->by_name[i - 1]->name.ptr, l->by_name[i]->name.ptr) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static tr_json_value *link_value(linker *l, const cJSON *item);
+
+static void link_members(linker *l, tr_json_value *value) {
+    scanner *s = &l->s;
+    const tr_json_value **place = &value->first;
+    bool named = value->type == TR_JSON_OBJECT;
+    s->at++;
+    for (const cJSON *child = value->item->child; child != NULL; child = child->next) {
+        skip_blank(s);
+        if (named) {
+            scan_string(s);
+            skip_blank(s);
+            s->at++;
+        }
+        tr_json_value *member = link_value(l, child);
+        if (named) {
+            member->name = (tr_str){child->string, strlen(child->string)};
+        }
+        *place = member;
+        place = &member->next;
+        value->count++;
+        skip_blank(s);
+        if (child->next != NULL) {
+            s->at++; /* the comma */
+        }
+    }
+    skip_blank(s);
+    s->at++;
+    l->twice = l->twice || (named && value->count > 1 && has_twins(l, value));
+}
+
+static tr_json_value *link_value(linker *l, const cJSON *item) {
+    scanner *s = &l->s;
+    tr_json_value *value = &l->json->values[l->used++];
+    *value =
+        (tr_json_value){.item = item, .name = {"", 0}, .string = {NULL, 0}, .type = type_of(item)};
+    skip_blank(s);
+    size_t start = s->at;
+    if (value->type == TR_JSON_ARRAY || value->type == TR_JSON_OBJECT) {
+        link_members(l, value);
+    } else {
+        scan_value(s, 0);
+    }
+    if (value->type == TR_JSON_STRING) {
+        value->string = (tr_str){item->valuestring, strlen(item->valuestring)};
+    }
+    value->raw = (tr_str){s->text + start, s->at - start};
+    return value;
+}
+
+static tr_err fault(tr_json_fault *ret_fault, size_t offset, const char *reason) {
+    if (ret_fault != NULL) {
+        *ret_fault = (tr_json_fault){.offset = offset, .reason = reason};
+    }
+    return TR_ERR_INVALID;
+}
+
+tr_err tr_json_parse(const char *text, size_t size, tr_json **ret, tr_json_fault *ret_fault) {
+    scanner s = {.text = text, .size = size};
+    if (!scan(&s)) {
+        return fault(ret_fault, s.at < size ? s.at : size, s.reason);
+    }
+    tr_json *json = calloc(1, sizeof *json + s.values * sizeof(tr_json_value));
+    char *copy = malloc(size + 1);
+    tr_json_value **by_name = malloc(s.values * sizeof(tr_json_value *));
+    cJSON *tree = NULL;
+    if (json != NULL && copy != NULL && by_name != NULL) {
+        memcpy(copy, text, size);
+        copy[size] = '\0';
+        tree = cJSON_ParseWithLength(copy, size);
+    }
+    if (tree == NULL) {
+        free(json);
+        free(copy);
+        free(by_name);
+        return TR_ERR_NOMEM; /* what the scan accepted, cJSON refuses only for want of memory */
+    }
+    json->tree = tree;
+    json->text = copy;
+    json->value_count = s.values;
+    linker l = {.s = {.text = copy, .size = size}, .json = json, .by_name = by_name};
+    link_value(&l, tree);
+    free(by_name);
+    if (l.twice) {
+        tr_json_free(json);
+        return fault(ret_fault, 0, "a key stands twice in one object");
+    }
+    *ret = json;
+    return TR_OK;
+}
+
+void tr_json_free(tr_json *json) {
+    if (json != NULL) {
+        cJSON_Delete(json->tree);
+        free(json->text);
+        free(json);
+    }
+}
+
+const tr_json_value *tr_json_root(const tr_json *json) {
+    return &json->values[0];
+}
+
+tr_json_type tr_json_type_of(const tr_json_value *value) {
+    return value->type;
+}
+
+tr_str tr_json_raw(const tr_json_value *value) {
+    return value != NULL ? value->raw : (tr_str){NULL, 0};
+}
+
+const tr_json_value *tr_json_get(const tr_json_value *object, const char *name) {
+    if (object == NULL || object->type != TR_JSON_OBJECT) {
+        return NULL;
+    }
+    for (const tr_json_value *member = object->first; member != NULL; member = member->next) {
+        if (strcmp(member->name.ptr, name) == 0) {
+            return member;
+        }
+    }
+    return NULL;
+}
+
+size_t tr_json_count(const tr_json_value *array_or_object) {
+    return array_or_object != NULL ? array_or_object->count : 0;
+}
+
+const tr_json_value *tr_json_first(const tr_json_value *array_or_object) {
+    return array_or_object != NULL ? array_or_object->first : NULL;
+}
+
+const tr_json_value *tr_json_next(const tr_json_value *value) {
+    return value->next;
+}
+
+tr_str tr_json_name(const tr_json_value *value) {
+    return value->name;
+}
+
+tr_str tr_json_string(const tr_json_value *value) {
+    return value != NULL ? value->string : (tr_str){NULL, 0};
+}
+
+double tr_json_number(const tr_json_value *value, double otherwise) {
+    return value != NULL && value->type == TR_JSON_NUMBER ? value->item->valuedouble : otherwise;
+}
+
+int64_t tr_json_int(const tr_json_value *value, int64_t otherwise) {
+    if (value == NULL || value->type != TR_JSON_NUMBER) {
+        return otherwise;
+    }
+    bool whole = true;
+    for (size_t i = 0; i < value->raw.size; i++) {
+        char c = value->raw.ptr[i];
+        whole = whole && (is_digit(c) || c == '-');
+    }
+    if (whole) {
+        errno = 0;
+        long long number = strtoll(value->raw.ptr, NULL, 10); /* ends at the slice's end */
+        return errno == 0 ? number : otherwise;
+    }
+    double number = value->item->valuedouble; /* such as 1e3 or 5.0 */
+    return fabs(number) < 9007199254740992.0 && number == floor(number) ? (int64_t)number
+                                                                        : otherwise;
+}
+
+bool tr_json_bool(const tr_json_value *value, bool otherwise) {
+    return value != NULL && value->type == TR_JSON_BOOL ? (value->item->type & 0xff) == cJSON_True
+                                                        : otherwise;
+}
