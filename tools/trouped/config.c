@@ -136,7 +136,7 @@ static tr_err set_text(reader *r, const yaml_node_t *node, const tri_field *fiel
     }
     case TRI_FIELD_NUMBER:
     case TRI_FIELD_TIME: {
-        uint64_t number;
+        uint64_t number = 0;
         tr_err err = set_number(r, node, field, text, &number);
         if (err == TR_OK) {
             memcpy(member, &number, sizeof number);
