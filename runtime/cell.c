@@ -103,15 +103,20 @@ void tri_tell_started(tr_self *self, tr_err err) {
     }
 }
 
-/* Everything but stop() and the news of the end. */
+/* Before the news of the end: whoever hears of it may take the name. */
+static void free_name(tr_self *self) {
+    if (self->registered) {
+        tri_registry_remove(&self->shard->node->registry, self->name, self->id);
+        self->registered = false;
+    }
+}
+
+/* Everything but stop(), the name and the news of the end. */
 static void release(tr_self *self) {
     tr_shard *shard = self->shard;
     self->defer_fn = NULL;
     tri_timers_cancel_all(&shard->timers, &self->timers);
     tri_watches_end(self);
-    if (self->registered) {
-        tri_registry_remove(&shard->node->registry, self->name, self->id);
-    }
     while (self->mail_head != NULL) {
         tr_msg *next = self->mail_head->next;
         tr_msg_free(self->mail_head);
@@ -176,6 +181,7 @@ tr_err tri_start(tr_shard *shard, const tr_spawn_spec *spec, tr_id spawner, tr_m
     }
     err = prepare(self, spec, spawner);
     if (err != TR_OK) {
+        free_name(self);
         tri_tell_started(self, err);
         tri_ties_end(self, err);
         release(self);
@@ -206,6 +212,7 @@ void tri_end(tr_self *self, tr_err reason) {
         self->behaviour->stop(self, self->state, reason);
         self->running--;
     }
+    free_name(self);
     tri_tell_started(self, reason == TR_OK ? TR_ERR_GONE : reason);
     tri_ties_end(self, reason);
     release(self);

@@ -33,7 +33,7 @@ typedef struct tr_supervisor_args {
     tr_strategy strategy;
     uint32_t intensity; /* both 0 = TR_RESTARTS_default in TR_PERIOD_MS_default */
     uint32_t period_ms;
-    const tr_child_spec *children; /* must outlive the supervisor's init */
+    const tr_child_spec *children; /* must outlive the supervisor, which may be restarted */
     size_t child_count;
     /* A temporary-children supervisor for actors spawned by others with it as `parent` (calls): it
      * only stops them. */
@@ -44,8 +44,9 @@ typedef struct tr_supervisor_args {
  * TR_SHUTDOWN_INFINITY. It acks when all children are up. */
 extern const tr_behaviour tr_supervisor;
 
-/* Messages to a supervisor from an actor (kinds 48 to 50). Answered by STARTED with the sender's
- * ref. */
+/* Messages to a supervisor from an actor (kinds 48 to 50). The first two are answered by STARTED
+ * with the sender's ref, when the child is up (or has failed: then it is forgotten) or has stopped.
+ */
 enum {
     TR_KIND_START_CHILD =
         48, /* data = tr_child_spec (TR_MSG_LOCAL; pointers live until the answer) */
