@@ -1,0 +1,159 @@
+/*
+ * The providers that the openai dialect serves. A quirk stands in a row only where the vendor's
+ * documentation or a recorded refusal says so; a generic compatible server gets the options under
+ * llama.cpp's names, since what it takes is for its user to know.
+ *
+ * Looked up by the provider actor and by whoever lists providers; constant, any thread.
+ */
+#include "providers/catalog.h"
+
+#include <string.h>
+
+#include "providers/openai.h"
+
+#define LLAMA_CPP_OPTIONS                                                                          \
+    (TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPEAT_PENALTY | TR_QUIRK_REPEAT_LAST_N |          \
+     TR_QUIRK_GRAMMAR)
+
+static const tr_catalog_row rows[] = {
+    {.name = "openai",
+     .dialect = "openai",
+     .base_url = "https://api.openai.com/v1",
+     .base_url_env = "OPENAI_BASE_URL",
+     .key_env = "OPENAI_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .quirks = TR_QUIRK_MAX_COMPLETION_TOKENS | TR_QUIRK_STOP_4,
+     .key_page = "https://platform.openai.com/api-keys",
+     .headers = {{"OpenAI-Organization", "OPENAI_ORG_ID"},
+                 {"OpenAI-Project", "OPENAI_PROJECT_ID"}}},
+    {.name = "openai-compatible",
+     .dialect = "openai",
+     .base_url_env = "OPENAI_COMPATIBLE_BASE_URL",
+     .key_env = "OPENAI_COMPATIBLE_API_KEY",
+     .key_need = TR_KEY_OPTIONAL,
+     .quirks = LLAMA_CPP_OPTIONS,
+     .any_base_url = true},
+    {.name = "openrouter",
+     .dialect = "openai",
+     .base_url = "https://openrouter.ai/api/v1",
+     .base_url_env = "OPENROUTER_BASE_URL",
+     .key_env = "OPENROUTER_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY,
+     .key_page = "https://openrouter.ai/keys"},
+    {.name = "lmstudio",
+     .dialect = "openai",
+     .base_url = "http://localhost:1234/v1",
+     .base_url_env = "LMSTUDIO_BASE_URL",
+     .key_env = "LM_API_TOKEN",
+     .key_need = TR_KEY_OPTIONAL,
+     .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPEAT_PENALTY},
+    {.name = "vllm",
+     .dialect = "openai",
+     .base_url = "http://localhost:8000/v1",
+     .base_url_env = "VLLM_BASE_URL",
+     .key_env = "VLLM_API_KEY",
+     .key_need = TR_KEY_OPTIONAL,
+     .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY |
+               TR_QUIRK_STRUCTURED_OUTPUTS},
+    {.name = "ollama",
+     .dialect = "openai",
+     .base_url = "http://localhost:11434/v1",
+     .base_url_env = "OLLAMA_BASE_URL",
+     .key_env = "OLLAMA_API_KEY",
+     .key_need = TR_KEY_OPTIONAL},
+    {.name = "mistral",
+     .dialect = "openai",
+     .base_url = "https://api.mistral.ai/v1",
+     .base_url_env = "MISTRAL_BASE_URL",
+     .key_env = "MISTRAL_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .quirks = TR_QUIRK_NO_STREAM_OPTIONS | TR_QUIRK_RANDOM_SEED,
+     .key_page = "https://console.mistral.ai/api-keys"},
+    {.name = "groq",
+     .dialect = "openai",
+     .base_url = "https://api.groq.com/openai/v1",
+     .base_url_env = "GROQ_BASE_URL",
+     .key_env = "GROQ_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .quirks = TR_QUIRK_STOP_4 | TR_QUIRK_NO_EMBED,
+     .key_page = "https://console.groq.com/keys"},
+    {.name = "deepseek",
+     .dialect = "openai",
+     .base_url = "https://api.deepseek.com",
+     .base_url_env = "DEEPSEEK_BASE_URL",
+     .key_env = "DEEPSEEK_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .quirks = TR_QUIRK_NO_SCHEMA | TR_QUIRK_NO_SEED | TR_QUIRK_NO_EMBED,
+     .key_page = "https://platform.deepseek.com/api_keys"},
+    {.name = "xai",
+     .dialect = "openai",
+     .base_url = "https://api.x.ai/v1",
+     .base_url_env = "XAI_BASE_URL",
+     .key_env = "XAI_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .quirks = TR_QUIRK_NO_EMBED,
+     .key_page = "https://console.x.ai"},
+};
+
+static const tr_dialect *const dialects[] = {&tr_dialect_openai};
+
+static size_t origin_size(tr_str url);
+
+const tr_catalog_row *tr_catalog_find(const char *name) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (strcmp(rows[i].name, name) == 0) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+const tr_catalog_row *tr_catalog_at(size_t i) {
+    return i < sizeof(rows) / sizeof(rows[0]) ? &rows[i] : NULL;
+}
+
+const tr_dialect *tr_dialect_find(const char *name) {
+    for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++) {
+        if (strcmp(dialects[i]->name, name) == 0) {
+            return dialects[i];
+        }
+    }
+    return NULL;
+}
+
+static size_t scheme_size(tr_str url) {
+    if (url.size > 7 && memcmp(url.ptr, "http://", 7) == 0) {
+        return 7;
+    }
+    return url.size > 8 && memcmp(url.ptr, "https://", 8) == 0 ? 8 : 0;
+}
+
+bool tr_base_url_valid(tr_str url) {
+    size_t scheme = scheme_size(url);
+    if (scheme == 0 || url.size > TR_URL_max || url.ptr[scheme] == '/' || url.ptr[scheme] == ':') {
+        return false;
+    }
+    for (size_t i = 0; i < url.size; i++) {
+        unsigned char c = (unsigned char)url.ptr[i];
+        if (c <= ' ' || c >= 0x7f || strchr("@?#\\\"<>`{|}^", (char)c) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool tr_base_url_same_origin(tr_str a, tr_str b) {
+    size_t size = origin_size(a);
+    return size > 0 && size == origin_size(b) && memcmp(a.ptr, b.ptr, size) == 0;
+}
+
+/* Scheme, host and port as they are written: "localhost" and "127.0.0.1" count as different, and
+ * so do ":443" and nothing, which errs on the safe side. */
+static size_t origin_size(tr_str url) {
+    size_t size = scheme_size(url);
+    while (size > 0 && size < url.size && url.ptr[size] != '/') {
+        size++;
+    }
+    return size;
+}

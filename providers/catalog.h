@@ -1,0 +1,49 @@
+/*
+ * The catalog: one row a provider that is known by name. A row says which dialect it speaks, where
+ * it is, where its key comes from and how it differs; the configuration may rename it, move it and
+ * give it another key variable (provider.h).
+ */
+#ifndef TR_PROVIDERS_CATALOG_H
+#define TR_PROVIDERS_CATALOG_H
+
+#include <stddef.h>
+
+#include "providers/dialect.h"
+
+typedef enum tr_key_need {
+    TR_KEY_REQUIRED, /* without it no request is sent */
+    TR_KEY_OPTIONAL, /* sent when it is there */
+} tr_key_need;
+
+/* A header whose value comes from the environment, sent when it is there. */
+typedef struct tr_catalog_header {
+    const char *name;
+    const char *env;
+} tr_catalog_header;
+
+typedef struct tr_catalog_row {
+    const char *name;
+    const char *dialect;
+    const char *base_url;     /* the default; NULL = it must be configured or asked for */
+    const char *base_url_env; /* overrides it; NULL = none */
+    const char *key_env;
+    tr_key_need key_need;
+    const char *key_header; /* NULL = "Authorization" with the prefix "Bearer " */
+    uint32_t quirks;
+    bool any_base_url;    /* a request may bring its own base URL */
+    const char *key_page; /* where a person gets a key; NULL = nowhere */
+    tr_catalog_header headers[2];
+} tr_catalog_row;
+
+/* The row of that name, or NULL. */
+const tr_catalog_row *tr_catalog_find(const char *name);
+/* The i-th row, or NULL past the end: for lists. */
+const tr_catalog_row *tr_catalog_at(size_t i);
+
+/* Accepts a base URL: http or https, a host, no user, query, fragment, blank or control character,
+ * at most TR_URL_max bytes. */
+bool tr_base_url_valid(tr_str url);
+/* Whether both have the same scheme, host and port: a key meant for one may go to the other. */
+bool tr_base_url_same_origin(tr_str a, tr_str b);
+
+#endif
