@@ -4,202 +4,27 @@
 #include <string.h>
 
 #include "protocol/limits.h"
-#include "runtime/shard.h"
-
-/* ---- a node that the test steps ---- */
-
-static uint64_t clock_us;
-
-static uint64_t test_now(void *arg) {
-    (void)arg;
-    return clock_us;
-}
-
-static uint64_t test_random(void *arg) {
-    (void)arg;
-    return 4;
-}
-
-static void test_wake(void *arg, uint32_t shard) {
-    (void)arg;
-    (void)shard;
-}
-
-static tr_node *make_node(uint32_t shards) {
-    clock_us = 1000;
-    tr_node_spec spec = {
-        .shards = shards,
-        .platform = {.now_us = test_now, .random = test_random, .wake = test_wake}};
-    tr_node *node = NULL;
-    CU_ASSERT_EQUAL_FATAL(tr_node_new(&spec, &node), TR_OK);
-    return node;
-}
-
-static void run(tr_node *node) {
-    bool more = true;
-    while (more) {
-        more = false;
-        for (uint32_t i = 0; i < tr_node_shards(node); i++) {
-            more = tr_shard_step(tr_node_shard(node, i), 1000) || more;
-        }
-        for (uint32_t i = 0; i < tr_node_shards(node); i++) {
-            more = tr_shard_has_work(tr_node_shard(node, i)) || more;
-        }
-    }
-}
-
-/* ---- a puppet: an actor that runs what the test tells it and writes down what it gets ---- */
-
-typedef struct puppet_args {
-    struct record *record;
-} puppet_args;
-
-typedef void puppet_fn(tr_self *self, void *arg);
-
-typedef struct record {
-    tr_id id;
-    uint32_t count;
-    struct {
-        uint16_t kind;
-        uint16_t flags;
-        uint64_t ref;
-        tr_id from;
-        uint32_t reason;
-    } got[64];
-    uint32_t stops;
-    tr_err reason;
-    uint32_t deferred;
-} record;
-
-enum { KIND_DO = 100, KIND_NOTE, KIND_CRASH, KIND_END };
-
-typedef struct order {
-    puppet_fn *fn;
-    void *arg;
-} order;
-
-typedef struct puppet {
-    record *record;
-} puppet;
-
-static tr_err puppet_init(tr_self *self, void *state, const void *args) {
-    puppet *me = state;
-    me->record = ((const puppet_args *)args)->record;
-    me->record->id = tr_self_id(self);
-    return TR_OK;
-}
-
-static tr_err puppet_handle(tr_self *self, void *state, tr_msg **msg) {
-    puppet *me = state;
-    tr_msg *m = *msg;
-    switch (m->kind) {
-    case KIND_DO: {
-        const order *told = (const order *)(const void *)m->data;
-        told->fn(self, told->arg);
-        return TR_OK;
-    }
-    case KIND_CRASH:
-        return TR_ERR_BUG;
-    case KIND_END:
-        return TR_DONE;
-    default:
-        break;
-    }
-    record *r = me->record;
-    CU_ASSERT_FATAL(r->count < 64);
-    r->got[r->count].kind = m->kind;
-    r->got[r->count].flags = m->flags;
-    r->got[r->count].ref = m->ref;
-    r->got[r->count].from = m->from;
-    if (m->kind == TR_KIND_DOWN || m->kind == TR_KIND_EXIT) {
-        r->got[r->count].reason = ((const tr_ended *)(const void *)m->data)->reason;
-    }
-    if (m->kind == TR_KIND_STARTED) {
-        r->got[r->count].reason = ((const tr_started_note *)(const void *)m->data)->err;
-    }
-    r->count++;
-    return TR_OK;
-}
-
-static void puppet_stop(tr_self *self, void *state, tr_err reason) {
-    (void)self;
-    puppet *me = state;
-    me->record->stops++;
-    me->record->reason = reason;
-}
-
-static const tr_behaviour puppet_behaviour = {.name = "puppet",
-                                              .state_size = sizeof(puppet),
-                                              .init = puppet_init,
-                                              .handle = puppet_handle,
-                                              .stop = puppet_stop};
-static const tr_behaviour trapper_behaviour = {.name = "trapper",
-                                               .state_size = sizeof(puppet),
-                                               .traps_exit = true,
-                                               .init = puppet_init,
-                                               .handle = puppet_handle,
-                                               .stop = puppet_stop};
-
-static void start_as(tr_node *node, uint32_t shard, const tr_behaviour *behaviour, record *r,
-                     const char *name, uint32_t mailbox_max) {
-    memset(r, 0, sizeof *r);
-    puppet_args args = {r};
-    tr_spawn_spec spec = {.behaviour = behaviour,
-                          .args = &args,
-                          .args_size = sizeof args,
-                          .name = name,
-                          .registers = name != NULL,
-                          .mailbox_max = mailbox_max};
-    CU_ASSERT_EQUAL_FATAL(tr_node_spawn(node, shard, &spec), TR_OK);
-    run(node);
-    CU_ASSERT_NOT_EQUAL_FATAL(r->id, TR_ID_NONE);
-}
-
-static void start(tr_node *node, uint32_t shard, record *r) {
-    start_as(node, shard, &puppet_behaviour, r, NULL, 0);
-}
-
-static tr_msg *make(uint16_t kind, uint64_t ref) {
-    tr_msg *msg = tr_msg_new(kind, 0);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
-    msg->ref = ref;
-    return msg;
-}
-
-/* Has `fn` run as the puppet, and everything that follows from it. */
-static void tell(tr_node *node, const record *r, puppet_fn *fn, void *arg) {
-    tr_msg *msg = tr_msg_new(KIND_DO, sizeof(order));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
-    *(order *)(void *)msg->data = (order){fn, arg};
-    msg->flags = TR_MSG_LOCAL;
-    tr_post(node, r->id, msg);
-    run(node);
-}
-
-static void post(tr_node *node, const record *r, uint16_t kind) {
-    tr_post(node, r->id, make(kind, 0));
-    run(node);
-}
+#include "tests/lib/puppet.h"
 
 /* ---- sending ---- */
 
 static void send_ten(tr_self *self, void *arg) {
-    const record *to = arg;
+    const puppet_record *to = arg;
     for (uint64_t i = 0; i < 10; i++) {
-        tr_msg *msg = make(KIND_NOTE, i);
+        tr_msg *msg = puppet_msg(PUPPET_NOTE, i);
         CU_ASSERT_EQUAL(tr_send(self, to->id, &msg), TR_OK);
         CU_ASSERT_PTR_NULL(msg);
     }
 }
 
 static void messages_keep_their_order_on_one_shard_and_between_two(void) {
-    tr_node *node = make_node(2);
-    record a, here, there;
-    start(node, 0, &a);
-    start(node, 0, &here);
-    start(node, 1, &there);
-    tell(node, &a, send_ten, &here);
-    tell(node, &a, send_ten, &there);
+    tr_node *node = puppet_node(2);
+    puppet_record a, here, there;
+    puppet_start(node, 0, &a);
+    puppet_start(node, 0, &here);
+    puppet_start(node, 1, &there);
+    puppet_tell(node, &a, send_ten, &here);
+    puppet_tell(node, &a, send_ten, &there);
     CU_ASSERT_EQUAL_FATAL(here.count, 10);
     CU_ASSERT_EQUAL_FATAL(there.count, 10);
     for (uint32_t i = 0; i < 10; i++) {
@@ -211,9 +36,9 @@ static void messages_keep_their_order_on_one_shard_and_between_two(void) {
 }
 
 static void fill(tr_self *self, void *arg) {
-    const record *to = arg;
+    const puppet_record *to = arg;
     for (uint64_t i = 0; i < 3; i++) {
-        tr_msg *msg = make(KIND_NOTE, i);
+        tr_msg *msg = puppet_msg(PUPPET_NOTE, i);
         msg->flags = TR_MSG_OPENING;
         tr_err err = tr_send(self, to->id, &msg);
         if (i < 2) {
@@ -224,55 +49,55 @@ static void fill(tr_self *self, void *arg) {
             tr_msg_free(msg);
         }
     }
-    tr_msg *control = make(KIND_NOTE, 9);
+    tr_msg *control = puppet_msg(PUPPET_NOTE, 9);
     CU_ASSERT_EQUAL(tr_send(self, to->id, &control), TR_OK);
 }
 
 static void full_mailbox_keeps_ownership_and_takes_control_messages(void) {
-    tr_node *node = make_node(1);
-    record a, b;
-    start(node, 0, &a);
-    start_as(node, 0, &puppet_behaviour, &b, NULL, 2);
-    tell(node, &a, fill, &b);
+    tr_node *node = puppet_node(1);
+    puppet_record a, b;
+    puppet_start(node, 0, &a);
+    puppet_start_as(node, 0, &puppet_behaviour, &b, NULL, 2);
+    puppet_tell(node, &a, fill, &b);
     CU_ASSERT_EQUAL(b.count, 3);
     CU_ASSERT_EQUAL(b.got[2].ref, 9);
     tr_node_free(node);
 }
 
 static void overfill(tr_self *self, void *arg) {
-    const record *to = arg;
+    const puppet_record *to = arg;
     for (uint64_t i = 0; i < 3; i++) {
-        tr_msg *msg = make(KIND_NOTE, i);
+        tr_msg *msg = puppet_msg(PUPPET_NOTE, i);
         msg->flags = TR_MSG_OPENING;
         CU_ASSERT_EQUAL(tr_send(self, to->id, &msg), TR_OK);
     }
 }
 
 static void full_mailbox_of_another_shard_bounces(void) {
-    tr_node *node = make_node(2);
-    record a, b;
-    start(node, 0, &a);
-    start_as(node, 1, &puppet_behaviour, &b, NULL, 2);
-    tell(node, &a, overfill, &b);
+    tr_node *node = puppet_node(2);
+    puppet_record a, b;
+    puppet_start(node, 0, &a);
+    puppet_start_as(node, 1, &puppet_behaviour, &b, NULL, 2);
+    puppet_tell(node, &a, overfill, &b);
     CU_ASSERT_EQUAL(b.count, 2);
     CU_ASSERT_EQUAL_FATAL(a.count, 1);
     CU_ASSERT_EQUAL(a.got[0].kind, TR_KIND_BOUNCED);
     CU_ASSERT_EQUAL(a.got[0].ref, 2);
-    CU_ASSERT_EQUAL(a.got[0].flags, KIND_NOTE);
+    CU_ASSERT_EQUAL(a.got[0].flags, PUPPET_NOTE);
     CU_ASSERT_EQUAL(a.got[0].from, b.id);
     tr_node_free(node);
 }
 
 static void message_to_an_earlier_life_is_dropped(void) {
-    tr_node *node = make_node(1);
-    record a, first, second;
-    start(node, 0, &a);
-    start(node, 0, &first);
-    post(node, &first, KIND_END);
+    tr_node *node = puppet_node(1);
+    puppet_record a, first, second;
+    puppet_start(node, 0, &a);
+    puppet_start(node, 0, &first);
+    puppet_post(node, &first, PUPPET_END);
     CU_ASSERT_EQUAL(first.stops, 1);
-    start(node, 0, &second);
+    puppet_start(node, 0, &second);
     CU_ASSERT_EQUAL(tr_id_slot(first.id), tr_id_slot(second.id));
-    tell(node, &a, send_ten, &first);
+    puppet_tell(node, &a, send_ten, &first);
     CU_ASSERT_EQUAL(second.count, 0);
     CU_ASSERT_EQUAL(first.count, 0);
     tr_node_free(node);
@@ -281,12 +106,12 @@ static void message_to_an_earlier_life_is_dropped(void) {
 /* ---- ends ---- */
 
 static void handler_decides_how_an_actor_ends(void) {
-    tr_node *node = make_node(1);
-    record a, b;
-    start(node, 0, &a);
-    start(node, 0, &b);
-    post(node, &a, KIND_END);
-    post(node, &b, KIND_CRASH);
+    tr_node *node = puppet_node(1);
+    puppet_record a, b;
+    puppet_start(node, 0, &a);
+    puppet_start(node, 0, &b);
+    puppet_post(node, &a, PUPPET_END);
+    puppet_post(node, &b, PUPPET_CRASH);
     CU_ASSERT_EQUAL(a.stops, 1);
     CU_ASSERT_EQUAL(a.reason, TR_OK);
     CU_ASSERT_EQUAL(b.stops, 1);
@@ -296,7 +121,7 @@ static void handler_decides_how_an_actor_ends(void) {
 }
 
 typedef struct exit_order {
-    const record *to;
+    const puppet_record *to;
     tr_err reason;
 } exit_order;
 
@@ -308,23 +133,23 @@ static void do_exit(tr_self *self, void *arg) {
 
 static void exit_waits_its_turn_and_kill_does_not(void) {
     for (uint32_t shard = 0; shard < 2; shard++) {
-        tr_node *node = make_node(2);
-        record a, b, trapper;
-        start(node, 0, &a);
-        start(node, shard, &b);
-        start_as(node, shard, &trapper_behaviour, &trapper, NULL, 0);
+        tr_node *node = puppet_node(2);
+        puppet_record a, b, trapper;
+        puppet_start(node, 0, &a);
+        puppet_start(node, shard, &b);
+        puppet_start_as(node, shard, &puppet_trapper, &trapper, NULL, 0);
         exit_order asked = {&b, TR_ERR_SHUTDOWN};
-        tell(node, &a, do_exit, &asked);
+        puppet_tell(node, &a, do_exit, &asked);
         CU_ASSERT_EQUAL(b.count, 10);
         CU_ASSERT_EQUAL(b.reason, TR_ERR_SHUTDOWN);
         exit_order trapped = {&trapper, TR_ERR_SHUTDOWN};
-        tell(node, &a, do_exit, &trapped);
+        puppet_tell(node, &a, do_exit, &trapped);
         CU_ASSERT_EQUAL(trapper.count, 11);
         CU_ASSERT_EQUAL(trapper.got[10].kind, TR_KIND_EXIT);
         CU_ASSERT_EQUAL(trapper.got[10].reason, TR_ERR_SHUTDOWN);
         CU_ASSERT_EQUAL(trapper.stops, 0);
         exit_order killed = {&trapper, TR_ERR_CANCELLED};
-        tell(node, &a, do_exit, &killed);
+        puppet_tell(node, &a, do_exit, &killed);
         CU_ASSERT_EQUAL(trapper.count, 11);
         CU_ASSERT_EQUAL(trapper.stops, 1);
         CU_ASSERT_EQUAL(trapper.reason, TR_ERR_CANCELLED);
@@ -333,10 +158,10 @@ static void exit_waits_its_turn_and_kill_does_not(void) {
 }
 
 static void freeing_a_node_stops_every_actor(void) {
-    tr_node *node = make_node(2);
-    record a, b;
-    start(node, 0, &a);
-    start(node, 1, &b);
+    tr_node *node = puppet_node(2);
+    puppet_record a, b;
+    puppet_start(node, 0, &a);
+    puppet_start(node, 1, &b);
     tr_node_free(node);
     CU_ASSERT_EQUAL(a.stops, 1);
     CU_ASSERT_EQUAL(b.stops, 1);
@@ -361,15 +186,15 @@ static void do_demonitor(tr_self *self, void *arg) {
 
 static void monitor_tells_the_end_once_on_either_shard(void) {
     for (uint32_t shard = 0; shard < 2; shard++) {
-        tr_node *node = make_node(2);
-        record a, b;
-        start(node, 0, &a);
-        start(node, shard, &b);
+        tr_node *node = puppet_node(2);
+        puppet_record a, b;
+        puppet_start(node, 0, &a);
+        puppet_start(node, shard, &b);
         watch_order o = {.to = b.id};
         watch_order twice = {.to = b.id};
-        tell(node, &a, do_monitor, &o);
-        tell(node, &a, do_monitor, &twice);
-        post(node, &b, KIND_CRASH);
+        puppet_tell(node, &a, do_monitor, &o);
+        puppet_tell(node, &a, do_monitor, &twice);
+        puppet_post(node, &b, PUPPET_CRASH);
         CU_ASSERT_EQUAL_FATAL(a.count, 2);
         for (uint32_t i = 0; i < 2; i++) {
             CU_ASSERT_EQUAL(a.got[i].kind, TR_KIND_DOWN);
@@ -383,16 +208,16 @@ static void monitor_tells_the_end_once_on_either_shard(void) {
 }
 
 static void monitor_of_nobody_answers_at_once(void) {
-    tr_node *node = make_node(2);
-    record a, b;
-    start(node, 0, &a);
-    start(node, 1, &b);
-    post(node, &b, KIND_END);
+    tr_node *node = puppet_node(2);
+    puppet_record a, b;
+    puppet_start(node, 0, &a);
+    puppet_start(node, 1, &b);
+    puppet_post(node, &b, PUPPET_END);
     const tr_id gone[] = {b.id, TR_ID_NONE, tr_id_make(0, 60, 1, 1), tr_id_make(3, 0, 1, 1),
                           tr_id_make(0, 0, 9999, 1)};
     for (uint32_t i = 0; i < 5; i++) {
         watch_order o = {.to = gone[i]};
-        tell(node, &a, do_monitor, &o);
+        puppet_tell(node, &a, do_monitor, &o);
         CU_ASSERT_EQUAL_FATAL(a.count, i + 1);
         CU_ASSERT_EQUAL(a.got[i].kind, TR_KIND_DOWN);
         CU_ASSERT_EQUAL(a.got[i].reason, TR_ERR_GONE);
@@ -403,15 +228,15 @@ static void monitor_of_nobody_answers_at_once(void) {
 
 static void demonitored_actor_ends_in_silence(void) {
     for (uint32_t shard = 0; shard < 2; shard++) {
-        tr_node *node = make_node(2);
-        record a, b;
-        start(node, 0, &a);
-        start(node, shard, &b);
+        tr_node *node = puppet_node(2);
+        puppet_record a, b;
+        puppet_start(node, 0, &a);
+        puppet_start(node, shard, &b);
         watch_order o = {.to = b.id};
-        tell(node, &a, do_monitor, &o);
-        tell(node, &a, do_demonitor, &o);
-        tell(node, &a, do_demonitor, &o);
-        post(node, &b, KIND_CRASH);
+        puppet_tell(node, &a, do_monitor, &o);
+        puppet_tell(node, &a, do_demonitor, &o);
+        puppet_tell(node, &a, do_demonitor, &o);
+        puppet_post(node, &b, PUPPET_CRASH);
         CU_ASSERT_EQUAL(a.count, 0);
         CU_ASSERT_EQUAL(b.stops, 1);
         tr_node_free(node);
@@ -420,34 +245,34 @@ static void demonitored_actor_ends_in_silence(void) {
 
 static void watcher_that_ends_takes_its_monitors_back(void) {
     for (uint32_t shard = 0; shard < 2; shard++) {
-        tr_node *node = make_node(2);
-        record a, b, next;
-        start(node, 0, &a);
-        start(node, shard, &b);
+        tr_node *node = puppet_node(2);
+        puppet_record a, b, next;
+        puppet_start(node, 0, &a);
+        puppet_start(node, shard, &b);
         watch_order o = {.to = b.id};
-        tell(node, &a, do_monitor, &o);
-        post(node, &a, KIND_END);
-        start(node, 0, &next); /* in the watcher's slot */
-        post(node, &b, KIND_CRASH);
+        puppet_tell(node, &a, do_monitor, &o);
+        puppet_post(node, &a, PUPPET_END);
+        puppet_start(node, 0, &next); /* in the watcher's slot */
+        puppet_post(node, &b, PUPPET_CRASH);
         CU_ASSERT_EQUAL(next.count, 0);
         tr_node_free(node);
     }
 }
 
 static void many_monitors_of_one_actor_all_fire(void) {
-    tr_node *node = make_node(1);
-    record watchers[50], b;
-    start(node, 0, &b);
+    tr_node *node = puppet_node(1);
+    puppet_record watchers[50], b;
+    puppet_start(node, 0, &b);
     watch_order orders[50][10];
     for (uint32_t i = 0; i < 50; i++) {
-        start(node, 0, &watchers[i]);
+        puppet_start(node, 0, &watchers[i]);
         for (uint32_t k = 0; k < 10; k++) {
             orders[i][k] = (watch_order){.to = b.id};
-            tell(node, &watchers[i], do_monitor, &orders[i][k]);
+            puppet_tell(node, &watchers[i], do_monitor, &orders[i][k]);
         }
-        tell(node, &watchers[i], do_demonitor, &orders[i][i % 10]);
+        puppet_tell(node, &watchers[i], do_demonitor, &orders[i][i % 10]);
     }
-    post(node, &b, KIND_END);
+    puppet_post(node, &b, PUPPET_END);
     for (uint32_t i = 0; i < 50; i++) {
         CU_ASSERT_EQUAL(watchers[i].count, 9);
     }
@@ -465,13 +290,13 @@ static void do_unlink(tr_self *self, void *arg) {
 static void crash_of_a_linked_actor_ends_the_other(void) {
     for (uint32_t shard = 0; shard < 2; shard++) {
         for (uint32_t side = 0; side < 2; side++) {
-            tr_node *node = make_node(2);
-            record a, b;
-            start(node, 0, &a);
-            start(node, shard, &b);
-            tell(node, &a, do_link, &b.id);
-            tell(node, &b, do_link, &a.id);
-            post(node, side == 0 ? &a : &b, KIND_CRASH);
+            tr_node *node = puppet_node(2);
+            puppet_record a, b;
+            puppet_start(node, 0, &a);
+            puppet_start(node, shard, &b);
+            puppet_tell(node, &a, do_link, &b.id);
+            puppet_tell(node, &b, do_link, &a.id);
+            puppet_post(node, side == 0 ? &a : &b, PUPPET_CRASH);
             CU_ASSERT_EQUAL(a.reason, TR_ERR_BUG);
             CU_ASSERT_EQUAL(b.reason, TR_ERR_BUG);
             CU_ASSERT_EQUAL(a.stops + b.stops, 2);
@@ -482,29 +307,29 @@ static void crash_of_a_linked_actor_ends_the_other(void) {
 
 static void normal_end_and_unlink_leave_the_other_alone(void) {
     for (uint32_t shard = 0; shard < 2; shard++) {
-        tr_node *node = make_node(2);
-        record a, b, c;
-        start(node, 0, &a);
-        start(node, shard, &b);
-        start(node, shard, &c);
-        tell(node, &a, do_link, &b.id);
-        tell(node, &a, do_link, &c.id);
-        post(node, &b, KIND_END);
+        tr_node *node = puppet_node(2);
+        puppet_record a, b, c;
+        puppet_start(node, 0, &a);
+        puppet_start(node, shard, &b);
+        puppet_start(node, shard, &c);
+        puppet_tell(node, &a, do_link, &b.id);
+        puppet_tell(node, &a, do_link, &c.id);
+        puppet_post(node, &b, PUPPET_END);
         CU_ASSERT_EQUAL(a.stops, 0);
-        tell(node, &a, do_unlink, &c.id);
-        post(node, &c, KIND_CRASH);
+        puppet_tell(node, &a, do_unlink, &c.id);
+        puppet_post(node, &c, PUPPET_CRASH);
         CU_ASSERT_EQUAL(a.stops, 0);
         tr_node_free(node);
     }
 }
 
 static void link_to_nobody_is_an_exit(void) {
-    tr_node *node = make_node(1);
-    record a, b;
-    start_as(node, 0, &trapper_behaviour, &a, NULL, 0);
-    start(node, 0, &b);
-    post(node, &b, KIND_END);
-    tell(node, &a, do_link, &b.id);
+    tr_node *node = puppet_node(1);
+    puppet_record a, b;
+    puppet_start_as(node, 0, &puppet_trapper, &a, NULL, 0);
+    puppet_start(node, 0, &b);
+    puppet_post(node, &b, PUPPET_END);
+    puppet_tell(node, &a, do_link, &b.id);
     CU_ASSERT_EQUAL_FATAL(a.count, 1);
     CU_ASSERT_EQUAL(a.got[0].kind, TR_KIND_EXIT);
     CU_ASSERT_EQUAL(a.got[0].reason, TR_ERR_GONE);
@@ -514,14 +339,14 @@ static void link_to_nobody_is_an_exit(void) {
 /* ---- names ---- */
 
 static void name_is_free_again_when_its_actor_ends(void) {
-    tr_node *node = make_node(2);
-    record a, b;
-    start_as(node, 1, &puppet_behaviour, &a, "the one", 0);
+    tr_node *node = puppet_node(2);
+    puppet_record a, b;
+    puppet_start_as(node, 1, &puppet_behaviour, &a, "the one", 0);
     CU_ASSERT_EQUAL(tr_whereis(node, "the one"), a.id);
     CU_ASSERT_EQUAL(tr_whereis(node, "another"), TR_ID_NONE);
-    post(node, &a, KIND_CRASH);
+    puppet_post(node, &a, PUPPET_CRASH);
     CU_ASSERT_EQUAL(tr_whereis(node, "the one"), TR_ID_NONE);
-    start_as(node, 0, &puppet_behaviour, &b, "the one", 0);
+    puppet_start_as(node, 0, &puppet_behaviour, &b, "the one", 0);
     CU_ASSERT_EQUAL(tr_whereis(node, "the one"), b.id);
     tr_node_free(node);
 }
@@ -542,11 +367,11 @@ static void spawn_namesake(tr_self *self, void *arg) {
 }
 
 static void taken_name_refuses_a_spawn(void) {
-    tr_node *node = make_node(1);
-    record a, b, never = {0};
-    start_as(node, 0, &puppet_behaviour, &a, "taken", 0);
-    start(node, 0, &b);
-    tell(node, &b, spawn_namesake, &never);
+    tr_node *node = puppet_node(1);
+    puppet_record a, b, never = {0};
+    puppet_start_as(node, 0, &puppet_behaviour, &a, "taken", 0);
+    puppet_start(node, 0, &b);
+    puppet_tell(node, &b, spawn_namesake, &never);
     CU_ASSERT_EQUAL_FATAL(b.count, 1);
     CU_ASSERT_EQUAL(b.got[0].kind, TR_KIND_STARTED);
     CU_ASSERT_EQUAL(b.got[0].ref, 77);
@@ -574,38 +399,38 @@ static void cancel_timer(tr_self *self, void *arg) {
 }
 
 static void timers_fire_in_time_and_not_when_cancelled(void) {
-    tr_node *node = make_node(1);
-    record a;
+    tr_node *node = puppet_node(1);
+    puppet_record a;
     uint64_t ids[4];
-    start(node, 0, &a);
-    tell(node, &a, start_timers, ids);
-    CU_ASSERT_EQUAL(tr_shard_deadline_us(tr_node_shard(node, 0)), clock_us + 100);
-    clock_us += 99;
-    run(node);
+    puppet_start(node, 0, &a);
+    puppet_tell(node, &a, start_timers, ids);
+    CU_ASSERT_EQUAL(tr_shard_deadline_us(tr_node_shard(node, 0)), puppet_clock_us + 100);
+    puppet_clock_us += 99;
+    puppet_run(node);
     CU_ASSERT_EQUAL(a.count, 0);
-    clock_us += 1;
-    run(node);
+    puppet_clock_us += 1;
+    puppet_run(node);
     CU_ASSERT_EQUAL_FATAL(a.count, 1);
     CU_ASSERT_EQUAL(a.got[0].kind, TR_KIND_TIMER);
     CU_ASSERT_EQUAL(a.got[0].ref, ids[0]);
     CU_ASSERT_EQUAL(a.got[0].flags, 1);
-    tell(node, &a, cancel_timer, &ids[1]);
-    clock_us += 1000000;
-    run(node);
+    puppet_tell(node, &a, cancel_timer, &ids[1]);
+    puppet_clock_us += 1000000;
+    puppet_run(node);
     CU_ASSERT_EQUAL_FATAL(a.count, 2);
     CU_ASSERT_EQUAL(a.got[1].ref, ids[2]);
-    post(node, &a, KIND_END);
+    puppet_post(node, &a, PUPPET_END);
     CU_ASSERT_EQUAL(tr_shard_deadline_us(tr_node_shard(node, 0)), UINT64_MAX);
     tr_node_free(node);
 }
 
 static void deferred(tr_self *self, void *state) {
     (void)self;
-    ((puppet *)state)->record->deferred++;
+    puppet_of(state)->deferred++;
 }
 
 static void defer_twice(tr_self *self, void *arg) {
-    const record *r = arg;
+    const puppet_record *r = arg;
     uint32_t before = r->deferred;
     tr_defer(self, deferred);
     tr_defer(self, deferred);
@@ -619,47 +444,42 @@ static void defer_and_end(tr_self *self, void *arg) {
 }
 
 static void deferred_work_runs_once_after_the_messages(void) {
-    tr_node *node = make_node(1);
-    record a, b;
-    start(node, 0, &a);
-    tell(node, &a, defer_twice, &a);
+    tr_node *node = puppet_node(1);
+    puppet_record a, b;
+    puppet_start(node, 0, &a);
+    puppet_tell(node, &a, defer_twice, &a);
     CU_ASSERT_EQUAL(a.deferred, 1);
-    tell(node, &a, defer_twice, &a);
+    puppet_tell(node, &a, defer_twice, &a);
     CU_ASSERT_EQUAL(a.deferred, 2);
-    tell(node, &a, defer_and_end, NULL);
+    puppet_tell(node, &a, defer_and_end, NULL);
     CU_ASSERT_EQUAL(a.deferred, 2);
     CU_ASSERT_EQUAL(a.stops, 1);
-    start(node, 0, &b);
+    puppet_start(node, 0, &b);
     CU_ASSERT_EQUAL(b.deferred, 0);
     tr_node_free(node);
 }
 
 int main(void) {
-    CU_initialize_registry();
-    CU_pSuite suite = CU_add_suite("actor", NULL, NULL);
-#define TEST(name) CU_add_test(suite, #name, name)
-    TEST(messages_keep_their_order_on_one_shard_and_between_two);
-    TEST(full_mailbox_keeps_ownership_and_takes_control_messages);
-    TEST(full_mailbox_of_another_shard_bounces);
-    TEST(message_to_an_earlier_life_is_dropped);
-    TEST(handler_decides_how_an_actor_ends);
-    TEST(exit_waits_its_turn_and_kill_does_not);
-    TEST(freeing_a_node_stops_every_actor);
-    TEST(monitor_tells_the_end_once_on_either_shard);
-    TEST(monitor_of_nobody_answers_at_once);
-    TEST(demonitored_actor_ends_in_silence);
-    TEST(watcher_that_ends_takes_its_monitors_back);
-    TEST(many_monitors_of_one_actor_all_fire);
-    TEST(crash_of_a_linked_actor_ends_the_other);
-    TEST(normal_end_and_unlink_leave_the_other_alone);
-    TEST(link_to_nobody_is_an_exit);
-    TEST(name_is_free_again_when_its_actor_ends);
-    TEST(taken_name_refuses_a_spawn);
-    TEST(timers_fire_in_time_and_not_when_cancelled);
-    TEST(deferred_work_runs_once_after_the_messages);
-    CU_basic_set_mode(CU_BRM_VERBOSE);
-    CU_basic_run_tests();
-    unsigned failed = CU_get_number_of_failures();
-    CU_cleanup_registry();
-    return failed == 0 ? 0 : 1;
+    static const puppet_test tests[] = {
+        PUPPET_TEST(messages_keep_their_order_on_one_shard_and_between_two),
+        PUPPET_TEST(full_mailbox_keeps_ownership_and_takes_control_messages),
+        PUPPET_TEST(full_mailbox_of_another_shard_bounces),
+        PUPPET_TEST(message_to_an_earlier_life_is_dropped),
+        PUPPET_TEST(handler_decides_how_an_actor_ends),
+        PUPPET_TEST(exit_waits_its_turn_and_kill_does_not),
+        PUPPET_TEST(freeing_a_node_stops_every_actor),
+        PUPPET_TEST(monitor_tells_the_end_once_on_either_shard),
+        PUPPET_TEST(monitor_of_nobody_answers_at_once),
+        PUPPET_TEST(demonitored_actor_ends_in_silence),
+        PUPPET_TEST(watcher_that_ends_takes_its_monitors_back),
+        PUPPET_TEST(many_monitors_of_one_actor_all_fire),
+        PUPPET_TEST(crash_of_a_linked_actor_ends_the_other),
+        PUPPET_TEST(normal_end_and_unlink_leave_the_other_alone),
+        PUPPET_TEST(link_to_nobody_is_an_exit),
+        PUPPET_TEST(name_is_free_again_when_its_actor_ends),
+        PUPPET_TEST(taken_name_refuses_a_spawn),
+        PUPPET_TEST(timers_fire_in_time_and_not_when_cancelled),
+        PUPPET_TEST(deferred_work_runs_once_after_the_messages),
+    };
+    return puppet_main("actor", tests, sizeof tests / sizeof tests[0]);
 }
