@@ -91,7 +91,8 @@ const char *tr_log_quote(const char *text, size_t text_size, char *buf, size_t s
         return buf;
     }
     buf[used++] = '"';
-    for (size_t i = 0; i < text_size; i++) {
+    size_t i = 0;
+    for (; i < text_size; i++) {
         char escaped[7];
         size_t count = escape((unsigned char)text[i], escaped);
         if (used + count + 2 > size) {
@@ -100,8 +101,9 @@ const char *tr_log_quote(const char *text, size_t text_size, char *buf, size_t s
         memcpy(buf + used, escaped, count);
         used += count;
     }
-    /* A character cut in the middle would make the line no UTF-8: its first bytes go too. */
-    used = 1 + tr_utf8_cut(buf + 1, used - 1, used - 1);
+    /* A character cut in the middle would make the line no UTF-8: its first bytes, which stand
+     * for themselves, go too. */
+    used -= i - tr_utf8_cut(text, text_size, i);
     buf[used++] = '"';
     buf[used] = '\0';
     return buf;
