@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -91,6 +92,11 @@ tr_err tri_thread_start(tr_shard *shard) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&shard->thread, NULL, run, shard);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed == 0) {
+        char name[16];
+        snprintf(name, sizeof name, "tr-shard-%u", shard->number & 0xffU);
+        pthread_setname_np(shard->thread, name);
+    }
     return failed == 0 ? TR_OK : TR_ERR_IO;
 }
 
