@@ -1,0 +1,299 @@
+/*
+ * Two parts: the plan (the nested child specs, in memory that the company owns, since supervisors
+ * start children from them again and again) and the founder, an actor above the root supervisor.
+ * The founder starts the tree, tells `up` and `down`, and drains: it waits for the last request or
+ * for the time limit before it ends the root.
+ */
+#include "actors/company.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "actors/echo.h"
+#include "actors/limiter.h"
+#include "protocol/assert.h"
+#include "runtime/log.h"
+#include "runtime/memory.h"
+
+#define GATEWAY_SHUTDOWN_MS 5000
+#define LEAF_SHUTDOWN_MS 2000
+/* Restarts of a group of leaves before the group is given up and its neighbours restart too. */
+#define GROUP_INTENSITY 10
+#define GROUP_PERIOD_MS 10000
+
+enum { KIND_STOP = 121 };
+
+typedef struct calls_plan {
+    tr_supervisor_args args;
+    char name[32];
+} calls_plan;
+
+typedef struct limiter_plan {
+    tr_limiter_args args;
+    char name[TR_ACTOR_NAME_max + 1];
+} limiter_plan;
+
+struct tr_company {
+    tr_node *node;
+    tr_company_spec spec;
+    tr_gateway_args gateway;
+    char why[512];
+    /* the plan */
+    tr_child_spec root[5];
+    tr_supervisor_args root_args, providers_args, limiters_args, pools_args, desks_args;
+    tr_child_spec *providers, *limiters, *pools, *desks;
+    char (*echo_names)[32];
+    limiter_plan *limiter_plans;
+    calls_plan *calls_plans;
+};
+
+static tr_child_spec leaf(const char *name, const tr_behaviour *behaviour, const void *args,
+                          size_t args_size) {
+    return (tr_child_spec){.name = name,
+                           .behaviour = behaviour,
+                           .args = args,
+                           .args_size = args_size,
+                           .restart = TR_PERMANENT,
+                           .shutdown_ms = LEAF_SHUTDOWN_MS,
+                           .shard = TR_SHARD_SAME,
+                           .registers = true};
+}
+
+static tr_child_spec group(const char *name, tr_supervisor_args *args,
+                           const tr_child_spec *children, size_t count) {
+    *args = (tr_supervisor_args){.strategy = TR_ONE_FOR_ONE,
+                                 .intensity = GROUP_INTENSITY,
+                                 .period_ms = GROUP_PERIOD_MS,
+                                 .children = children,
+                                 .child_count = count};
+    tr_child_spec spec = leaf(name, &tr_supervisor, args, sizeof *args);
+    spec.shutdown_ms = TR_SHUTDOWN_INFINITY;
+    return spec;
+}
+
+static tr_err plan_providers(tr_company *c, uint32_t shards) {
+    size_t given = c->spec.provider_count;
+    c->providers = tr_zalloc((given + shards) * sizeof *c->providers);
+    c->echo_names = tr_zalloc(shards * sizeof *c->echo_names);
+    if (c->providers == NULL || c->echo_names == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    if (given > 0) {
+        memcpy(c->providers, c->spec.providers, given * sizeof *c->providers);
+    }
+    for (uint32_t i = 0; i < shards; i++) {
+        snprintf(c->echo_names[i], sizeof c->echo_names[i], "provider:echo:%u", i);
+        c->providers[given + i] = leaf(c->echo_names[i], &tr_echo, NULL, 0);
+        c->providers[given + i].shard = i;
+    }
+    c->root[0] = group("providers", &c->providers_args, c->providers, given + shards);
+    return TR_OK;
+}
+
+static tr_err plan_limiters(tr_company *c) {
+    size_t count = c->spec.limit_count + 1;
+    c->limiters = tr_zalloc(count * sizeof *c->limiters);
+    c->limiter_plans = tr_zalloc(count * sizeof *c->limiter_plans);
+    if (c->limiters == NULL || c->limiter_plans == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        static const tr_provider_limit echo = {.name = "echo", .at_once = TR_REQUESTS_max};
+        const tr_provider_limit *limit = i < c->spec.limit_count ? &c->spec.limits[i] : &echo;
+        limiter_plan *plan = &c->limiter_plans[i];
+        plan->args.at_once = limit->at_once;
+        plan->args.waiting_max = TR_LIMITER_WAITING_max;
+        memcpy(plan->args.provider, limit->name, sizeof plan->args.provider);
+        snprintf(plan->name, sizeof plan->name, "limiter:%s", plan->args.provider);
+        c->limiters[i] = leaf(plan->name, &tr_limiter, &plan->args, sizeof plan->args);
+    }
+    c->root[1] = group("limiters", &c->limiters_args, c->limiters, count);
+    return TR_OK;
+}
+
+static tr_err plan_pools(tr_company *c) {
+    c->pools = tr_zalloc((c->spec.pool_count + 1) * sizeof *c->pools);
+    if (c->pools == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    if (c->spec.pool_count > 0) {
+        memcpy(c->pools, c->spec.pools, c->spec.pool_count * sizeof *c->pools);
+    }
+    c->root[2] = group("pools", &c->pools_args, c->pools, c->spec.pool_count);
+    return TR_OK;
+}
+
+/* One supervisor of calls a shard: calls are spawned by connections and only stopped here. */
+static tr_err plan_calls(tr_company *c, uint32_t shards) {
+    c->desks = tr_zalloc(shards * sizeof *c->desks);
+    c->calls_plans = tr_zalloc(shards * sizeof *c->calls_plans);
+    if (c->desks == NULL || c->calls_plans == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    for (uint32_t i = 0; i < shards; i++) {
+        calls_plan *plan = &c->calls_plans[i];
+        snprintf(plan->name, sizeof plan->name, "calls:%u", i);
+        plan->args = (tr_supervisor_args){.adopts = true};
+        c->desks[i] = leaf(plan->name, &tr_supervisor, &plan->args, sizeof plan->args);
+        c->desks[i].shutdown_ms = TR_SHUTDOWN_INFINITY;
+        c->desks[i].shard = i;
+    }
+    c->root[3] = group("calls", &c->desks_args, c->desks, shards);
+    return TR_OK;
+}
+
+static void plan_root(tr_company *c) {
+    c->gateway.services = c->spec.services;
+    c->gateway.door_count = (uint32_t)c->spec.door_count;
+    for (size_t i = 0; i < c->spec.door_count; i++) {
+        c->gateway.doors[i] = c->spec.doors[i];
+    }
+    c->gateway.why = c->why;
+    c->gateway.why_size = sizeof c->why;
+    c->root[4] = leaf("gateway", &tr_gateway, &c->gateway, sizeof c->gateway);
+    c->root[4].shutdown_ms = GATEWAY_SHUTDOWN_MS;
+    c->root_args = (tr_supervisor_args){.strategy = TR_REST_FOR_ONE,
+                                        .children = c->root,
+                                        .child_count = sizeof c->root / sizeof *c->root};
+}
+
+/* --- the founder --- */
+
+typedef struct founder {
+    tr_company *company;
+    tr_id root;
+    uint64_t monitor;
+    uint64_t timer;
+    bool up;
+    bool stopping;
+} founder;
+
+static tr_err found(tr_self *self, void *state, const void *args) {
+    founder *f = state;
+    f->company = *(tr_company *const *)args;
+    tr_services_set_company(f->company->spec.services, tr_self_id(self));
+    tr_spawn_spec spec = {.behaviour = &tr_supervisor,
+                          .args = &f->company->root_args,
+                          .args_size = sizeof f->company->root_args,
+                          .name = "root",
+                          .registers = true};
+    return tr_spawn_on(self, tr_self_shard(self), &spec, 1);
+}
+
+static tr_err root_started(tr_self *self, founder *f, const tr_started_note *note) {
+    tr_company *c = f->company;
+    if (note->err != TR_OK) {
+        tr_err err = (tr_err)note->err;
+        c->spec.up(c->spec.arg, err, c->why[0] != '\0' ? c->why : tr_err_text(err));
+        return TR_DONE;
+    }
+    f->root = note->id;
+    f->up = true;
+    tr_err err = tr_monitor(self, f->root, &f->monitor);
+    c->spec.up(c->spec.arg, err, tr_err_text(err));
+    return err;
+}
+
+static tr_err end_root(tr_self *self, founder *f) {
+    tr_timer_cancel(self, &f->timer);
+    tr_exit(self, f->root, TR_ERR_SHUTDOWN);
+    return TR_OK;
+}
+
+static tr_err begin_stop(tr_self *self, founder *f) {
+    if (f->stopping || !f->up) {
+        return TR_OK;
+    }
+    f->stopping = true;
+    tr_services *services = f->company->spec.services;
+    if (tr_services_drain(services)) {
+        return end_root(self, f);
+    }
+    tr_log(TR_LOG_INFO, self, "draining: no new requests", "running=%u limit_ms=%u",
+           tr_services_running(services), f->company->spec.drain_ms);
+    return tr_timer_start(self, (uint64_t)f->company->spec.drain_ms * 1000, 0, &f->timer);
+}
+
+static tr_err founder_handle(tr_self *self, void *state, tr_msg **msg) {
+    founder *f = state;
+    switch ((*msg)->kind) {
+    case TR_KIND_STARTED:
+        return root_started(self, f, (const tr_started_note *)(*msg)->data);
+    case KIND_STOP:
+        return begin_stop(self, f);
+    case TR_KIND_DRAINED:
+        return f->stopping && f->timer != 0 ? end_root(self, f) : TR_OK;
+    case TR_KIND_TIMER:
+        return (*msg)->ref == f->timer ? end_root(self, f) : TR_OK;
+    case TR_KIND_DOWN: {
+        const tr_company_spec *spec = &f->company->spec;
+        tr_err reason = (tr_err)((const tr_ended *)(*msg)->data)->reason;
+        spec->down(spec->arg, f->stopping ? TR_OK : reason);
+        return TR_DONE;
+    }
+    default:
+        return TR_OK;
+    }
+}
+
+static const tr_behaviour founder_behaviour = {
+    .name = "founder",
+    .state_size = sizeof(founder),
+    .init = found,
+    .handle = founder_handle,
+};
+
+tr_err tr_company_start(tr_node *node, const tr_company_spec *spec, tr_company **ret) {
+    TR_ASSERT(spec->door_count <= TR_LISTENERS_max);
+    tr_company *c = tr_zalloc(sizeof *c);
+    if (c == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    c->node = node;
+    c->spec = *spec;
+    uint32_t shards = tr_node_shards(node);
+    tr_err err = plan_providers(c, shards);
+    if (err == TR_OK) {
+        err = plan_limiters(c);
+    }
+    if (err == TR_OK) {
+        err = plan_pools(c);
+    }
+    if (err == TR_OK) {
+        err = plan_calls(c, shards);
+    }
+    if (err == TR_OK) {
+        plan_root(c);
+        tr_spawn_spec founder_spec = {.behaviour = &founder_behaviour,
+                                      .args = &c,
+                                      .args_size = sizeof(tr_company *),
+                                      .name = "founder"};
+        err = tr_node_spawn(node, 0, &founder_spec);
+    }
+    if (err != TR_OK) {
+        tr_company_free(c);
+        return err;
+    }
+    *ret = c;
+    return TR_OK;
+}
+
+void tr_company_free(tr_company *company) {
+    if (company != NULL) {
+        tr_free(company->providers);
+        tr_free(company->echo_names);
+        tr_free(company->limiters);
+        tr_free(company->limiter_plans);
+        tr_free(company->pools);
+        tr_free(company->desks);
+        tr_free(company->calls_plans);
+        tr_free(company);
+    }
+}
+
+void tr_company_stop(tr_company *company) {
+    tr_msg *msg = tr_msg_new(KIND_STOP, 0);
+    if (msg != NULL) {
+        tr_post(company->node, tr_services_company(company->spec.services), msg);
+    }
+}

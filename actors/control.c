@@ -1,0 +1,512 @@
+/*
+ * One table of verbs. A verb either answers at once or asks other actors first (INSPECT of every
+ * shard, STATUS of gates and providers, LOAD and UNLOAD of a pool) and answers when all have come
+ * or a second has passed. The answer is one JSON text, sent in pieces as credit allows.
+ */
+#include "actors/control.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "protocol/assert.h"
+#include "protocol/gate.h"
+#include "protocol/json.h"
+#include "runtime/log.h"
+#include "runtime/memory.h"
+#include "runtime/node.h"
+
+#define GATHER_US 1000000U
+#define ANSWERS_max 512U
+
+typedef struct verb verb;
+
+typedef struct control {
+    tr_services *services;
+    tr_routes *routes;
+    tr_id door;
+    uint64_t ref;
+    uint64_t credit_messages, credit_bytes;
+    uint32_t seq;
+    const verb *verb;
+    char argument[TR_NAME_max + 1]; /* model, id or level */
+    uint64_t timer;
+    /* what has been asked and has come */
+    uint32_t asked;
+    tr_body *answers[ANSWERS_max];
+    uint32_t answer_count;
+    tr_id pool;
+    uint64_t pool_monitor;
+    /* the answer */
+    char *text;
+    size_t size, sent;
+    bool ended; /* the terminal has been sent */
+} control;
+
+struct verb {
+    const char *name;
+    const char *argument;                     /* the member that it needs, or NULL */
+    tr_err (*ask)(tr_self *self, control *c); /* TR_OK: answers will come; TR_DONE: none needed */
+    tr_err (*answer)(tr_self *self, control *c); /* all have come: writes the answer or fails */
+};
+
+static tr_err init(tr_self *self, void *state, const void *args) {
+    (void)self;
+    control *c = state;
+    c->services = ((const tr_call_args *)args)->services;
+    return TR_OK;
+}
+
+/* --- answering --- */
+
+/* Sends the one terminal. */
+static tr_err end(tr_self *self, control *c, tr_msg *msg) {
+    if (msg == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    TR_ASSERT(!c->ended);
+    c->ended = true;
+    msg->ref = c->ref;
+    tr_err err = tr_send_control(self, c->door, msg);
+    return err == TR_OK ? TR_DONE : err;
+}
+
+static tr_err send_rest(tr_self *self, control *c) {
+    while (c->sent < c->size) {
+        size_t left = c->size - c->sent;
+        size_t piece = tr_utf8_cut(c->text + c->sent, left, TR_DELTA_TEXT_max);
+        if (c->credit_messages == 0 || c->credit_bytes < sizeof(tr_delta) + piece) {
+            return TR_OK; /* CREDIT will bring us back */
+        }
+        tr_delta head = {.seq = c->seq++, .kind = TR_DELTA_TEXT};
+        tr_delta_view view = {.text = {c->text + c->sent, piece}};
+        tr_msg *msg = tr_msg_delta(&head, &view);
+        if (msg == NULL) {
+            return TR_ERR_NOMEM;
+        }
+        c->credit_messages--;
+        c->credit_bytes -= msg->size;
+        c->sent += piece;
+        msg->ref = c->ref;
+        tr_err err = tr_send_control(self, c->door, msg);
+        if (err != TR_OK) {
+            return err;
+        }
+    }
+    tr_done head = {.finish = TR_FINISH_STOP, .attempts = 1, .usage.cost = 0};
+    tr_end_view view = {.target = {"daemon", 6}};
+    tr_msg *done = tr_msg_done(&head, &view);
+    return end(self, c, done);
+}
+
+static tr_err finish(tr_self *self, control *c, tr_jsonw *w) {
+    TR_ASSERT(c->text == NULL);
+    tr_err err = tr_jsonw_take(w, &c->text, &c->size);
+    return err == TR_OK ? send_rest(self, c) : err;
+}
+
+static tr_err say_done(tr_self *self, control *c) {
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "done");
+    tr_jsonw_text(&w, c->verb->name);
+    tr_jsonw_close(&w, '}');
+    return finish(self, c, &w);
+}
+
+/* --- asking --- */
+
+static tr_err ask(tr_self *self, control *c, tr_id to, uint16_t kind) {
+    if (to == TR_ID_NONE || c->asked == ANSWERS_max) {
+        return TR_OK;
+    }
+    tr_msg *msg = tr_msg_new(kind, 0);
+    if (msg == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    msg->ref = c->asked++;
+    return tr_send_control(self, to, msg);
+}
+
+static tr_err ask_shards(tr_self *self, control *c) {
+    tr_node *node = tr_self_node(self);
+    tr_err err = TR_OK;
+    for (uint32_t i = 0; i < tr_node_shards(node) && err == TR_OK; i++) {
+        err = ask(self, c, tr_shard_id(node, i), TR_KIND_INSPECT);
+    }
+    return err;
+}
+
+static tr_err ask_named(tr_self *self, control *c, const char *prefix, const char *name,
+                        const char *suffix) {
+    char full[TR_ACTOR_NAME_max + 1];
+    snprintf(full, sizeof full, "%s:%s%s", prefix, name, suffix);
+    return ask(self, c, tr_whereis(tr_self_node(self), full), TR_KIND_STATUS);
+}
+
+static tr_err ask_pools(tr_self *self, control *c) {
+    const tr_routes_spec *routes = tr_routes_of(c->routes);
+    tr_err err = TR_OK;
+    for (size_t i = 0; i < routes->local_count && err == TR_OK; i++) {
+        err = ask_named(self, c, "pool", routes->locals[i], "");
+    }
+    return err == TR_OK && c->asked == 0 ? TR_DONE : err;
+}
+
+static tr_err ask_all(tr_self *self, control *c) {
+    const tr_routes_spec *routes = tr_routes_of(c->routes);
+    tr_err err = ask_pools(self, c);
+    for (size_t i = 0; i < routes->provider_count && (err == TR_OK || err == TR_DONE); i++) {
+        err = ask_named(self, c, "limiter", routes->providers[i], "");
+        if (err == TR_OK) {
+            err = ask_named(self, c, "provider", routes->providers[i], ":0");
+        }
+    }
+    return err == TR_OK && c->asked == 0 ? TR_DONE : err;
+}
+
+static tr_err ask_pool(tr_self *self, control *c, uint16_t kind) {
+    tr_target target;
+    char why[512];
+    tr_str name = {c->argument, strlen(c->argument)};
+    tr_err err = tr_route(c->routes, name, (tr_str){"", 0}, &target, why, sizeof why);
+    if (err != TR_OK) {
+        return end(self, c, tr_msg_failf(err, "%s", why));
+    }
+    if (strcmp(target.provider, "local") != 0) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_UNSUPPORTED,
+                                "%s runs elsewhere: only local models are loaded and unloaded here",
+                                target.label));
+    }
+    c->pool = tr_whereis(tr_self_node(self), target.gate);
+    if (c->pool == TR_ID_NONE || tr_monitor(self, c->pool, &c->pool_monitor) != TR_OK) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_SERVER, "%s is being restarted: try again", target.label));
+    }
+    return ask(self, c, c->pool, kind);
+}
+
+static tr_err ask_load(tr_self *self, control *c) {
+    return ask_pool(self, c, TR_KIND_LOAD);
+}
+
+static tr_err ask_unload(tr_self *self, control *c) {
+    return ask_pool(self, c, TR_KIND_UNLOAD);
+}
+
+/* --- what the verbs answer --- */
+
+static void write_id(tr_jsonw *w, const char *name, tr_id id) {
+    char text[TR_ID_FMT_size];
+    tr_jsonw_name(w, name);
+    tr_jsonw_text(w, id != TR_ID_NONE ? tr_id_format(id, text) : NULL);
+}
+
+static void write_row(tr_jsonw *w, const tr_actor_row *row) {
+    tr_jsonw_open(w, '{');
+    write_id(w, "id", row->id);
+    write_id(w, "parent", row->parent);
+    tr_jsonw_name(w, "kind");
+    tr_jsonw_text(w, row->kind);
+    tr_jsonw_name(w, "name");
+    tr_jsonw_text(w, row->name);
+    tr_jsonw_name(w, "state");
+    tr_jsonw_text(w, row->info);
+    tr_jsonw_name(w, "restarts");
+    tr_jsonw_uint(w, row->restarts);
+    tr_jsonw_name(w, "mailbox");
+    tr_jsonw_uint(w, row->mailbox);
+    tr_jsonw_name(w, "handled");
+    tr_jsonw_uint(w, row->handled);
+    tr_jsonw_close(w, '}');
+}
+
+/* Calls `fn` for each actor that came; `only` NULL or the kind wanted. */
+static void write_rows(const control *c, tr_jsonw *w, const char *only) {
+    tr_jsonw_open(w, '[');
+    for (uint32_t i = 0; i < c->answer_count; i++) {
+        const tr_actor_row *rows = (const tr_actor_row *)(const void *)c->answers[i]->bytes;
+        for (size_t k = 0; k < c->answers[i]->size / sizeof *rows; k++) {
+            if (only == NULL || strcmp(rows[k].kind, only) == 0) {
+                write_row(w, &rows[k]);
+            }
+        }
+    }
+    tr_jsonw_close(w, ']');
+}
+
+static tr_err answer_tree(tr_self *self, control *c) {
+    tr_node *node = tr_self_node(self);
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "mailbox");
+    tr_jsonw_text(&w, tr_node_mailbox(node) == TR_MAILBOX_INPROC ? "inproc" : "direct");
+    tr_jsonw_name(&w, "inproc_messages");
+    tr_jsonw_uint(&w, tr_node_inproc_messages(node));
+    tr_jsonw_name(&w, "shards");
+    tr_jsonw_uint(&w, tr_node_shards(node));
+    tr_jsonw_name(&w, "actors");
+    write_rows(c, &w, NULL);
+    tr_jsonw_close(&w, '}');
+    return finish(self, c, &w);
+}
+
+static tr_err answer_requests(tr_self *self, control *c) {
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "running");
+    tr_jsonw_uint(&w, tr_services_running(c->services));
+    tr_jsonw_name(&w, "requests");
+    write_rows(c, &w, "call");
+    tr_jsonw_close(&w, '}');
+    return finish(self, c, &w);
+}
+
+static tr_err answer_cancel(tr_self *self, control *c) {
+    for (uint32_t i = 0; i < c->answer_count; i++) {
+        const tr_actor_row *rows = (const tr_actor_row *)(const void *)c->answers[i]->bytes;
+        for (size_t k = 0; k < c->answers[i]->size / sizeof *rows; k++) {
+            char id[TR_ID_FMT_size];
+            tr_id_format(rows[k].id, id);
+            /* "<0.1.2.3>" may be given without its brackets, which shells do not like */
+            size_t size = strlen(id);
+            bool bare =
+                strlen(c->argument) == size - 2 && strncmp(c->argument, id + 1, size - 2) == 0;
+            if (strcmp(rows[k].kind, "call") == 0 && (bare || strcmp(id, c->argument) == 0)) {
+                tr_err err = tr_send_control(self, rows[k].id, tr_msg_cancel(TR_ERR_CANCELLED));
+                return err == TR_OK ? say_done(self, c) : err;
+            }
+        }
+    }
+    return end(self, c,
+               tr_msg_failf(TR_ERR_NOT_FOUND, "no request %s runs (troupe requests lists them)",
+                            c->argument));
+}
+
+static void write_statuses(const control *c, tr_jsonw *w, const char *name) {
+    tr_jsonw_name(w, name);
+    tr_jsonw_open(w, '[');
+    for (uint32_t i = 0; i < c->answer_count; i++) {
+        tr_jsonw_raw(w, (tr_str){c->answers[i]->bytes, c->answers[i]->size});
+    }
+    tr_jsonw_close(w, ']');
+}
+
+static tr_err answer_models(tr_self *self, control *c) {
+    const tr_routes_spec *routes = tr_routes_of(c->routes);
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "default");
+    tr_jsonw_text(&w, routes->default_model[0] != '\0' ? routes->default_model
+                      : routes->local_count > 0        ? routes->locals[0]
+                                                       : NULL);
+    write_statuses(c, &w, "local");
+    tr_jsonw_name(&w, "aliases");
+    tr_jsonw_open(&w, '{');
+    for (size_t i = 0; i < routes->alias_count; i++) {
+        tr_jsonw_name(&w, routes->aliases[i].name);
+        tr_jsonw_text(&w, routes->aliases[i].target);
+    }
+    tr_jsonw_close(&w, '}');
+    tr_jsonw_name(&w, "providers");
+    tr_jsonw_open(&w, '[');
+    for (size_t i = 0; i < routes->provider_count; i++) {
+        tr_jsonw_text(&w, routes->providers[i]);
+    }
+    tr_jsonw_close(&w, ']');
+    tr_jsonw_close(&w, '}');
+    return finish(self, c, &w);
+}
+
+static tr_err answer_status(tr_self *self, control *c) {
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "version");
+    tr_jsonw_text(&w, tr_services_version(c->services));
+    tr_jsonw_name(&w, "protocol");
+    tr_jsonw_uint(&w, TR_PROTOCOL_VERSION);
+    tr_jsonw_name(&w, "pid");
+    tr_jsonw_int(&w, getpid());
+    tr_jsonw_name(&w, "shards");
+    tr_jsonw_uint(&w, tr_node_shards(tr_self_node(self)));
+    tr_jsonw_name(&w, "running");
+    tr_jsonw_uint(&w, tr_services_running(c->services));
+    write_statuses(c, &w, "parts");
+    tr_jsonw_close(&w, '}');
+    return finish(self, c, &w);
+}
+
+static tr_err answer_level(tr_self *self, control *c) {
+    tr_log_level level;
+    if (!tr_log_level_parse(c->argument, &level)) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_INVALID, "\"%s\" is none of error, warn, info, debug",
+                                c->argument));
+    }
+    tr_log_set_level(level);
+    return say_done(self, c);
+}
+
+static tr_err answer_stop(tr_self *self, control *c) {
+    if (!tr_services_stop(c->services)) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_UNSUPPORTED, "this daemon lives inside another program, "
+                                                    "which alone can stop it"));
+    }
+    return say_done(self, c);
+}
+
+static const verb verbs[] = {
+    {"tree", NULL, ask_shards, answer_tree},     {"requests", NULL, ask_shards, answer_requests},
+    {"cancel", "id", ask_shards, answer_cancel}, {"models", NULL, ask_pools, answer_models},
+    {"status", NULL, ask_all, answer_status},    {"load", "model", ask_load, say_done},
+    {"unload", "model", ask_unload, say_done},   {"log_level", "level", NULL, answer_level},
+    {"stop", NULL, NULL, answer_stop},           {"ping", NULL, NULL, say_done},
+};
+
+/* --- the actor --- */
+
+static tr_err bad_request(tr_self *self, control *c, const char *what) {
+    char names[160] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                                 verbs[i].name);
+    }
+    return end(self, c, tr_msg_failf(TR_ERR_INVALID, "%s; what can be done: %s", what, names));
+}
+
+static const verb *find_verb(tr_str name) {
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (name.size == strlen(verbs[i].name) && memcmp(name.ptr, verbs[i].name, name.size) == 0) {
+            return &verbs[i];
+        }
+    }
+    return NULL;
+}
+
+static tr_err begin(tr_self *self, control *c, const tr_json_value *request) {
+    tr_str name = tr_json_string(tr_json_get(request, "do"));
+    c->verb = find_verb(name);
+    if (c->verb == NULL) {
+        char text[96];
+        snprintf(text, sizeof text, "do: \"%.*s\" is unknown", name.size < 40 ? (int)name.size : 40,
+                 name.ptr != NULL ? name.ptr : "");
+        return bad_request(self, c, text);
+    }
+    if (c->verb->argument != NULL) {
+        tr_str value = tr_json_string(tr_json_get(request, c->verb->argument));
+        if (value.size == 0 || value.size > TR_NAME_max) {
+            return end(
+                self, c,
+                tr_msg_failf(TR_ERR_INVALID, "%s needs \"%s\"", c->verb->name, c->verb->argument));
+        }
+        memcpy(c->argument, value.ptr, value.size);
+    }
+    c->routes = tr_services_routes(c->services);
+    if (c->routes == NULL) {
+        return TR_ERR_BUG;
+    }
+    tr_err err = c->verb->ask != NULL ? c->verb->ask(self, c) : TR_DONE;
+    if (err == TR_DONE) {
+        return c->ended ? TR_DONE : c->verb->answer(self, c);
+    }
+    if (err == TR_OK && c->pool == TR_ID_NONE) {
+        err = tr_timer_start(self, GATHER_US, 0, &c->timer);
+    }
+    return err;
+}
+
+static tr_err submitted(tr_self *self, control *c, const tr_msg *msg) {
+    const tr_submit *submit = (const tr_submit *)msg->data;
+    c->door = msg->from;
+    c->ref = msg->ref;
+    c->credit_messages = submit->credit_messages;
+    c->credit_bytes = submit->credit_bytes;
+    tr_json *json = NULL;
+    if (msg->body == NULL ||
+        tr_json_parse(msg->body->bytes, msg->body->size, &json, NULL) != TR_OK) {
+        return bad_request(self, c, "the body is no JSON object");
+    }
+    tr_err err = begin(self, c, tr_json_root(json));
+    tr_json_free(json);
+    return err;
+}
+
+static tr_err answer_came(tr_self *self, control *c, tr_msg *msg) {
+    if (c->text != NULL || msg->body == NULL || c->answer_count >= c->asked) {
+        return TR_OK;
+    }
+    c->answers[c->answer_count++] = tr_body_ref(msg->body);
+    if (c->answer_count < c->asked) {
+        return TR_OK;
+    }
+    tr_timer_cancel(self, &c->timer);
+    return c->verb->answer(self, c);
+}
+
+static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
+    control *c = state;
+    switch ((*msg)->kind) {
+    case TR_KIND_SUBMIT:
+        return submitted(self, c, *msg);
+    case TR_KIND_INSPECTED:
+    case TR_KIND_STATUSED:
+        return answer_came(self, c, *msg);
+    case TR_KIND_DONE: /* of LOAD and UNLOAD */
+        return c->verb->answer(self, c);
+    case TR_KIND_FAIL: {
+        tr_msg *copy = *msg;
+        *msg = NULL;
+        return end(self, c, copy);
+    }
+    case TR_KIND_DOWN:
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_SERVER, "the pool of %s crashed: try again", c->argument));
+    case TR_KIND_CREDIT: {
+        const tr_credit *credit = (const tr_credit *)(*msg)->data;
+        c->credit_messages += credit->messages;
+        c->credit_bytes += credit->bytes;
+        return c->text != NULL ? send_rest(self, c) : TR_OK;
+    }
+    case TR_KIND_CANCEL:
+        return end(self, c, tr_msg_failf(TR_ERR_CANCELLED, "the request was cancelled"));
+    case TR_KIND_TIMER: /* whoever has not answered is busy: the rest is told */
+        return c->text == NULL ? c->verb->answer(self, c) : TR_OK;
+    default:
+        return TR_OK;
+    }
+}
+
+static void stop(tr_self *self, void *state, tr_err reason) {
+    (void)self;
+    (void)reason;
+    control *c = state;
+    for (uint32_t i = 0; i < c->answer_count; i++) {
+        tr_body_unref(c->answers[i]);
+    }
+    tr_routes_unref(c->routes);
+    free(c->text); /* the writer's */
+}
+
+static void describe(const void *state, char *buf, size_t size) {
+    const control *c = state;
+    snprintf(buf, size, "%s", c->verb != NULL ? c->verb->name : "new");
+}
+
+const tr_behaviour tr_control = {
+    .name = "control",
+    .state_size = sizeof(control),
+    .init = init,
+    .handle = handle,
+    .stop = stop,
+    .describe = describe,
+};

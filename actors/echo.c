@@ -1,0 +1,304 @@
+/*
+ * One actor serves all echo streams of a shard. A stream is a row: its text and how far it is. Rows
+ * that may send stand in a ring and take turns of BURST pieces, one turn a message to itself, so
+ * that a long stream holds up neither the others nor CANCEL.
+ */
+#include "actors/echo.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "protocol/chat.h"
+#include "protocol/gate.h"
+#include "protocol/limits.h"
+#include "runtime/memory.h"
+
+#define BURST 32
+#define CHUNKS_max 100000000
+enum { KIND_GO = 120 };
+
+typedef struct row {
+    struct row *next;
+    tr_id call;
+    uint64_t ref;
+    uint64_t monitor;
+    uint64_t credit_messages, credit_bytes;
+    char *text; /* what is repeated or cut into words */
+    size_t size, at;
+    uint64_t chunks_left; /* of a generated stream */
+    uint64_t sent;
+    bool generated;
+    bool fails;
+} row;
+
+typedef struct echo {
+    row *rows; /* served from the head; a served one goes to the end */
+    row **tail;
+    uint32_t count;
+    bool going; /* a GO is on its way */
+} echo;
+
+static tr_err init(tr_self *self, void *state, const void *args) {
+    (void)self;
+    (void)args;
+    echo *e = state;
+    e->tail = &e->rows;
+    return TR_OK;
+}
+
+static row **find(echo *e, tr_id call, uint64_t ref) {
+    row **at = &e->rows;
+    while (*at != NULL && ((*at)->call != call || (*at)->ref != ref)) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+static void unlink_row(echo *e, row **at) {
+    row *gone = *at;
+    *at = gone->next;
+    if (e->tail == &gone->next) {
+        e->tail = at;
+    }
+    gone->next = NULL;
+}
+
+static void append(echo *e, row *r) {
+    *e->tail = r;
+    e->tail = &r->next;
+}
+
+static void release(tr_self *self, echo *e, row **at) {
+    row *gone = *at;
+    unlink_row(e, at);
+    tr_demonitor(self, gone->monitor);
+    tr_free(gone->text);
+    tr_free(gone);
+    e->count--;
+}
+
+static tr_err send_to(tr_self *self, tr_id call, uint64_t ref, tr_msg *msg) {
+    if (msg != NULL) {
+        msg->ref = ref;
+    }
+    return tr_send_control(self, call, msg);
+}
+
+/* The next piece: a generated one, or a word with the blanks behind it. */
+static size_t piece_size(const row *r) {
+    if (r->generated) {
+        return r->size;
+    }
+    size_t end = r->at;
+    while (end < r->size && !isspace((unsigned char)r->text[end])) {
+        end++;
+    }
+    while (end < r->size && isspace((unsigned char)r->text[end])) {
+        end++;
+    }
+    return tr_utf8_cut(r->text + r->at, end - r->at, TR_DELTA_TEXT_max);
+}
+
+static bool is_over(const row *r) {
+    return r->generated ? r->chunks_left == 0 : r->at == r->size;
+}
+
+static tr_err end(tr_self *self, const row *r) {
+    if (r->fails) {
+        return send_to(self, r->call, r->ref,
+                       tr_msg_failf(TR_ERR_SERVER, "the echo was asked to fail"));
+    }
+    tr_done head = {.finish = TR_FINISH_STOP, .attempts = 1, .usage = {.out = r->sent, .cost = 0}};
+    return send_to(self, r->call, r->ref, tr_msg_done(&head, &(tr_end_view){0}));
+}
+
+/* Sends up to BURST pieces; true when more could be sent at once. Out of memory ends the stream:
+ * the call hears of it when this actor does not answer within its limits. */
+static bool serve(tr_self *self, row *r) {
+    for (int i = 0; i < BURST && !is_over(r); i++) {
+        size_t size = piece_size(r);
+        if (r->credit_messages == 0 || r->credit_bytes < sizeof(tr_delta) + size) {
+            return false;
+        }
+        tr_delta head = {.seq = (uint32_t)r->sent, .kind = TR_DELTA_TEXT};
+        tr_delta_view view = {.text = {r->generated ? r->text : r->text + r->at, size}};
+        tr_msg *msg = tr_msg_delta(&head, &view);
+        if (msg == NULL) {
+            return true; /* again at the next turn */
+        }
+        r->credit_messages--;
+        r->credit_bytes -= msg->size;
+        r->at += r->generated ? 0 : size;
+        r->chunks_left -= r->generated ? 1 : 0;
+        r->sent++;
+        (void)send_to(self, r->call, r->ref, msg);
+    }
+    return true;
+}
+
+static tr_err go_on(tr_self *self, echo *e) {
+    if (e->going) {
+        return TR_OK;
+    }
+    e->going = true;
+    return tr_send_control(self, tr_self_id(self), tr_msg_new(KIND_GO, 0));
+}
+
+/* One turn for each row. */
+static tr_err turn(tr_self *self, echo *e) {
+    e->going = false;
+    bool more = false;
+    for (uint32_t i = e->count; i > 0; i--) {
+        row *r = e->rows;
+        bool ready = serve(self, r);
+        if (is_over(r) && end(self, r) == TR_OK) {
+            release(self, e, &e->rows);
+            continue;
+        }
+        more = more || ready;
+        unlink_row(e, &e->rows);
+        append(e, r);
+    }
+    return more ? go_on(self, e) : TR_OK;
+}
+
+static tr_err refuse(tr_self *self, const tr_msg *msg, tr_err err, const char *why) {
+    return send_to(self, msg->from, msg->ref, tr_msg_failf(err, "%s", why));
+}
+
+static tr_str last_user_text(const tr_chat *chat) {
+    tr_str text = {"", 0};
+    for (size_t i = 0; i < chat->turn_count; i++) {
+        for (size_t k = 0; k < chat->turns[i].part_count; k++) {
+            const tr_part *part = &chat->turns[i].parts[k];
+            if (chat->turns[i].role == TR_CHAT_USER && part->kind == TR_PART_TEXT) {
+                text = part->text;
+            }
+        }
+    }
+    return text;
+}
+
+/* Fills what the row sends from the request; false: what was asked makes no sense. */
+static bool set_text(row *r, const tr_chat *chat) {
+    tr_json *extra = NULL;
+    if (chat->extra.ptr != NULL &&
+        tr_json_parse(chat->extra.ptr, chat->extra.size, &extra, NULL) != TR_OK) {
+        return false;
+    }
+    const tr_json_value *asked = extra != NULL ? tr_json_get(tr_json_root(extra), "echo") : NULL;
+    r->fails = tr_json_bool(tr_json_get(asked, "fail"), false);
+    int64_t chunks = tr_json_int(tr_json_get(asked, "chunks"), -1);
+    int64_t bytes = tr_json_int(tr_json_get(asked, "bytes"), 64);
+    tr_json_free(extra);
+    if (chunks > CHUNKS_max || bytes < 1 || bytes > TR_DELTA_TEXT_max) {
+        return false;
+    }
+    r->generated = chunks >= 0;
+    if (r->generated) {
+        r->chunks_left = (uint64_t)chunks;
+        r->size = (size_t)bytes;
+        r->text = tr_alloc(r->size);
+        if (r->text != NULL) {
+            memset(r->text, 'x', r->size);
+        }
+    } else {
+        tr_str text = last_user_text(chat);
+        r->size = text.size;
+        r->text = tr_strndup(text.ptr, text.size);
+    }
+    return r->text != NULL;
+}
+
+static tr_err submitted(tr_self *self, echo *e, const tr_msg *msg) {
+    const tr_submit *submit = (const tr_submit *)msg->data;
+    if (submit->op != TR_OP_CHAT || msg->body == NULL) {
+        return refuse(self, msg, TR_ERR_UNSUPPORTED, "the echo provider only chats");
+    }
+    char why[256];
+    tr_chat *chat;
+    tr_err err =
+        tr_chat_parse(TR_OP_CHAT, msg->body->bytes, msg->body->size, &chat, why, sizeof why);
+    if (err != TR_OK) {
+        return refuse(self, msg, err, why);
+    }
+    row *r = tr_zalloc(sizeof *r);
+    bool fine = r != NULL && set_text(r, chat);
+    tr_chat_free(chat);
+    if (!fine || tr_monitor(self, msg->from, &r->monitor) != TR_OK) {
+        if (r != NULL) {
+            tr_free(r->text);
+        }
+        tr_free(r);
+        return refuse(self, msg, TR_ERR_INVALID,
+                      "echo: expected {\"chunks\": 0 to 100000000, \"bytes\": 1 to 32768}");
+    }
+    r->call = msg->from;
+    r->ref = msg->ref;
+    r->credit_messages = submit->credit_messages;
+    r->credit_bytes = submit->credit_bytes;
+    append(e, r);
+    e->count++;
+    return go_on(self, e);
+}
+
+static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
+    echo *e = state;
+    row **at;
+    switch ((*msg)->kind) {
+    case TR_KIND_SUBMIT:
+        return submitted(self, e, *msg);
+    case TR_KIND_CREDIT:
+        at = find(e, (*msg)->from, (*msg)->ref);
+        if (*at == NULL) {
+            return TR_OK;
+        }
+        (*at)->credit_messages += ((const tr_credit *)(*msg)->data)->messages;
+        (*at)->credit_bytes += ((const tr_credit *)(*msg)->data)->bytes;
+        return go_on(self, e);
+    case TR_KIND_CANCEL:
+        at = find(e, (*msg)->from, (*msg)->ref);
+        if (*at != NULL) {
+            (void)send_to(self, (*msg)->from, (*msg)->ref,
+                          tr_msg_failf(TR_ERR_CANCELLED, "the request was cancelled"));
+            release(self, e, at);
+        }
+        return TR_OK;
+    case TR_KIND_DOWN:
+        for (at = &e->rows; *at != NULL;) {
+            if ((*at)->call == (*msg)->from) {
+                release(self, e, at);
+            } else {
+                at = &(*at)->next;
+            }
+        }
+        return TR_OK;
+    case KIND_GO:
+        return turn(self, e);
+    default:
+        return TR_OK;
+    }
+}
+
+static void stop(tr_self *self, void *state, tr_err reason) {
+    (void)reason;
+    echo *e = state;
+    while (e->rows != NULL) {
+        release(self, e, &e->rows);
+    }
+}
+
+static void describe(const void *state, char *buf, size_t size) {
+    snprintf(buf, size, "%u streams", ((const echo *)state)->count);
+}
+
+const tr_behaviour tr_echo = {
+    .name = "echo",
+    .state_size = sizeof(echo),
+    .init = init,
+    .handle = handle,
+    .stop = stop,
+    .describe = describe,
+};

@@ -1,0 +1,25 @@
+/*
+ * The limiter: the gate of one provider (protocol/gate.h). For now it counts slots: at most
+ * `at_once` requests of a provider run, more wait in line, by priority and then in the order of
+ * their coming; beyond `waiting_max` they are refused. A waiter whose deadline has passed is
+ * dropped when its turn comes (its call has given up by then).
+ */
+#ifndef TR_ACTORS_LIMITER_H
+#define TR_ACTORS_LIMITER_H
+
+#include "protocol/gate.h"
+#include "protocol/limits.h"
+#include "runtime/actor.h"
+
+#define TR_LIMITER_WAITING_max 8192
+
+typedef struct tr_limiter_args {
+    char provider[TR_ACTOR_NAME_max - 15]; /* backends are "provider:<provider>:<shard>" */
+    uint32_t at_once;                      /* ≥ 1 */
+    uint32_t waiting_max;
+} tr_limiter_args;
+
+/* Spawn it with tr_limiter_args, registered as "limiter:<provider>". */
+extern const tr_behaviour tr_limiter;
+
+#endif

@@ -1,0 +1,105 @@
+/* The shared part of services.h. A request takes a reference to the routes once, at its start, so
+ * the mutex is not on the path of a stream. */
+#include "actors/services.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "protocol/assert.h"
+#include "protocol/limits.h"
+#include "runtime/memory.h"
+
+#define DRAINING (1U << 31)
+
+struct tr_services {
+    /* set at init */
+    tr_services_spec spec;
+    /* guarded by routes_mtx */
+    tr_routes *routes;
+    pthread_mutex_t routes_mtx;
+    /* atomic */
+    _Atomic uint32_t running; /* with DRAINING as its top bit: one word, so that the last request of
+                               * a draining daemon is seen exactly once. seq_cst, partner: itself */
+    _Atomic tr_id company;    /* relaxed: an id, no memory behind it */
+};
+
+tr_err tr_services_new(const tr_services_spec *spec, tr_services **ret) {
+    tr_services *services = tr_zalloc(sizeof *services);
+    if (services == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    services->spec = *spec;
+    pthread_mutex_init(&services->routes_mtx, NULL);
+    *ret = services;
+    return TR_OK;
+}
+
+void tr_services_free(tr_services *services) {
+    if (services != NULL) {
+        tr_routes_unref(services->routes);
+        pthread_mutex_destroy(&services->routes_mtx);
+        tr_free(services);
+    }
+}
+
+tr_routes *tr_services_routes(tr_services *services) {
+    pthread_mutex_lock(&services->routes_mtx);
+    tr_routes *routes = services->routes != NULL ? tr_routes_ref(services->routes) : NULL;
+    pthread_mutex_unlock(&services->routes_mtx);
+    return routes;
+}
+
+void tr_services_set_routes(tr_services *services, tr_routes *routes) {
+    pthread_mutex_lock(&services->routes_mtx);
+    tr_routes *old = services->routes;
+    services->routes = routes;
+    pthread_mutex_unlock(&services->routes_mtx);
+    tr_routes_unref(old);
+}
+
+const char *tr_services_version(const tr_services *services) {
+    return services->spec.version;
+}
+
+bool tr_services_stop(tr_services *services) {
+    if (services->spec.stop_requested == NULL) {
+        return false;
+    }
+    services->spec.stop_requested(services->spec.arg);
+    return true;
+}
+
+tr_err tr_services_enter(tr_services *services) {
+    uint32_t now = atomic_load(&services->running);
+    do {
+        if ((now & DRAINING) != 0) {
+            return TR_ERR_SHUTDOWN;
+        }
+        if (now >= TR_REQUESTS_max) {
+            return TR_ERR_OVERLOADED;
+        }
+    } while (!atomic_compare_exchange_weak(&services->running, &now, now + 1));
+    return TR_OK;
+}
+
+bool tr_services_leave(tr_services *services) {
+    uint32_t before = atomic_fetch_sub(&services->running, 1);
+    TR_ASSERT((before & ~DRAINING) > 0);
+    return before == (DRAINING | 1U);
+}
+
+bool tr_services_drain(tr_services *services) {
+    return (atomic_fetch_or(&services->running, DRAINING) & ~DRAINING) == 0;
+}
+
+uint32_t tr_services_running(const tr_services *services) {
+    return atomic_load(&services->running) & ~DRAINING;
+}
+
+void tr_services_set_company(tr_services *services, tr_id company) {
+    atomic_store_explicit(&services->company, company, memory_order_relaxed);
+}
+
+tr_id tr_services_company(const tr_services *services) {
+    return atomic_load_explicit(&services->company, memory_order_relaxed);
+}
