@@ -69,6 +69,9 @@ typedef enum tr_err_class {
 
 #define TR_MUST_USE __attribute__((warn_unused_result))
 
+/* libtroupe exports these, also under -fvisibility=hidden. */
+#pragma GCC visibility push(default)
+
 /* The code as written, "TR_ERR_TIMEOUT"; never NULL. Any thread. */
 const char *tr_err_name(tr_err err);
 
@@ -78,9 +81,11 @@ const char *tr_err_text(tr_err err);
 
 /* The class of `err`, and the class's name as the wire's JSON has it ("rate_limit"). Any thread. */
 tr_err_class tr_err_class_of(tr_err err);
-const char *tr_err_class_name(tr_err_class class);
+const char *tr_err_class_name(tr_err_class err_class);
 
 /* Whether sending the same request again can help. Any thread. */
 bool tr_err_may_retry(tr_err err);
+
+#pragma GCC visibility pop
 
 #endif

@@ -29,7 +29,10 @@
 
 /* Requests. */
 #define TR_STREAMS_PER_CLIENT_max 4096
-#define TR_REQUESTS_max 65536 /* calls alive in one daemon */
+#define TR_RESULT_max (64 * 1024 * 1024) /* what the client library collects of one answer */
+#define TR_IMAGE_max (20 * 1024 * 1024)  /* an image file that it reads */
+#define TR_INPUTS_max 2048               /* texts of one embed request */
+#define TR_REQUESTS_max 65536            /* calls alive in one daemon */
 #define TR_ATTEMPTS_default 3
 #define TR_ATTEMPTS_max 20
 #define TR_STOP_max 16 /* stop strings of a request */
