@@ -1,6 +1,7 @@
 /*
- * spawn: one actor starts `actors` others, each of which sends it one message and ends. It starts
- * CHUNK at a time and goes on when those have ended, so memory stays bounded.
+ * spawn: one actor starts `actors` others, each of which has one turn, in which it sends its parent
+ * one message and ends. It starts CHUNK at a time and goes on when those have ended, so memory
+ * stays bounded.
  */
 #include "tools/bench/bench.h"
 
@@ -9,26 +10,18 @@
 enum { KIND_BORN = 100, KIND_GO };
 enum { ACTORS };
 
-static tr_err child_init(tr_self *self, void *state, const void *args) {
+static tr_err child_handle(tr_self *self, void *state, tr_msg **msg) {
     (void)state;
-    tr_msg *msg = tr_msg_new(KIND_BORN, 0);
-    if (msg == NULL) {
+    tr_msg *born = tr_msg_new(KIND_BORN, 0);
+    if (born == NULL) {
         return TR_ERR_NOMEM;
     }
-    tr_err err = tr_send(self, *(const tr_id *)args, &msg);
-    tr_exit(self, tr_self_id(self), TR_ERR_CANCELLED);
-    return err;
-}
-
-static tr_err child_handle(tr_self *self, void *state, tr_msg **msg) {
-    (void)self;
-    (void)state;
-    (void)msg;
-    return TR_OK;
+    tr_err err = tr_send(self, (*msg)->from, &born);
+    return err == TR_OK ? TR_DONE : err;
 }
 
 static const tr_behaviour child_behaviour = {
-    .name = "child", .state_size = 64, .init = child_init, .handle = child_handle};
+    .name = "child", .state_size = 64, .handle = child_handle};
 
 typedef struct parent {
     tri_stage *stage;
@@ -56,11 +49,11 @@ static tr_err parent_handle(tr_self *self, void *state, tr_msg **msg) {
         tri_stage_done(me->stage);
         return TR_DONE;
     }
-    tr_id id = tr_self_id(self);
     for (; me->left > 0 && me->alive < CHUNK; me->left--) {
-        tr_spawn_spec spec = {.behaviour = &child_behaviour, .args = &id, .args_size = sizeof id};
+        tr_spawn_spec spec = {.behaviour = &child_behaviour};
         tr_id child;
         tr_err err = tr_spawn(self, &spec, &child);
+        err = err == TR_OK ? tr_send_control(self, child, tr_msg_new(KIND_GO, 0)) : err;
         if (err != TR_OK) {
             return err;
         }
