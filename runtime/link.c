@@ -298,7 +298,7 @@ static tr_err make_room(tr_link *link, size_t size) {
     if (fill == NULL) {
         return TR_ERR_NOMEM;
     }
-    if (link->fill_size > 0) {
+    if (link->fill != NULL) {
         memcpy(fill->bytes, link->fill->bytes, link->fill_size);
     }
     tr_body_unref(link->fill);
@@ -325,6 +325,7 @@ tr_err tr_link_send(tr_link *link, tr_self *self, const tr_msg *msg, uint64_t re
     if (err != TR_OK) {
         return err;
     }
+    TR_ASSERT(link->fill != NULL);
     uint8_t *out = (uint8_t *)link->fill->bytes + link->fill_size;
     tr_frame_encode(&frame, out);
     memcpy(out + TR_FRAME_HEADER_size, msg->data, msg->size);
