@@ -1,0 +1,567 @@
+/*
+ * The provider actor. A request's life: SUBMIT becomes START at the HTTP door; DATA goes through
+ * the decoder, whose pieces wait in a queue for credit; DELTAs leave in order. The door's window is
+ * given back only when the queue is empty, so a reader without credit stops the server within one
+ * window. The answer's end (the decoder's, the door's, a CANCEL) is kept until the queue is out,
+ * then the one terminal is sent and the request forgotten. An answer that is complete before its
+ * transfer is lets that run out gently, so that the connection serves again.
+ *
+ * Spoken to by calls (SUBMIT, CREDIT, CANCEL) and its shard's HTTP door; runs on its shard. No curl
+ * here: tests and simulation put their own actor at the door's name.
+ */
+#include "providers/provider.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/assert.h"
+#include "protocol/gate.h"
+#include "providers/http.h"
+#include "providers/provider_internal.h"
+#include "runtime/log.h"
+#include "runtime/memory.h"
+
+#define FIRST_BYTE_MS_default 120000U
+#define WHOLE_MS_default 600000U
+
+static tr_err provider_init(tr_self *self, void *state, const void *args);
+static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg);
+static void provider_stop(tr_self *self, void *state, tr_err reason);
+static void provider_describe(const void *state, char *buf, size_t size);
+static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg);
+static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tri_outgoing *out,
+                    tri_request **ret);
+static tr_err on_credit(tr_self *self, tri_provider *provider, const tr_msg *msg);
+static tr_err on_cancel(tr_self *self, tri_provider *provider, const tr_msg *msg);
+static tr_err on_head(tri_provider *provider, const tr_msg *msg);
+static tr_err on_data(tr_self *self, tri_provider *provider, const tr_msg *msg);
+static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg);
+static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg);
+static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg);
+static tr_err hear(void *arg, const tr_piece *piece);
+static tr_err flush(tr_self *self, tri_provider *provider, tri_request *request);
+static tr_err give_up(tr_self *self, tri_provider *provider, tri_request *request);
+static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request);
+static void close_transfer(tr_self *self, tri_provider *provider, tri_request *request,
+                           bool gentle);
+static void forget(tr_self *self, tri_provider *provider, tri_request *request);
+static void hide_key(const tri_provider *provider, char *text);
+static tr_err find_http(tr_self *self, tri_provider *provider);
+
+const tr_behaviour tr_provider = {
+    .name = "provider",
+    .state_size = sizeof(tri_provider),
+    .init = provider_init,
+    .handle = provider_handle,
+    .stop = provider_stop,
+    .describe = provider_describe,
+};
+
+tr_child_spec tr_provider_child(const tr_provider_spec *spec, uint32_t shard,
+                                char actor[TR_PROVIDER_ACTOR_size]) {
+    snprintf(actor, TR_PROVIDER_ACTOR_size, "provider:%s:%u", spec->name, (unsigned)shard);
+    return (tr_child_spec){.name = actor,
+                           .behaviour = &tr_provider,
+                           .args = spec,
+                           .args_size = sizeof(*spec),
+                           .restart = TR_PERMANENT,
+                           .shutdown_ms = 1000,
+                           .shard = shard,
+                           .registers = true};
+}
+
+static tr_err provider_init(tr_self *self, void *state, const void *args) {
+    (void)self;
+    tri_provider *provider = state;
+    memcpy(&provider->spec, args, sizeof(provider->spec));
+    provider->row = tr_catalog_find(provider->spec.kind);
+    provider->dialect = provider->row == NULL ? NULL : tr_dialect_find(provider->row->dialect);
+    return provider->dialect == NULL ? TR_ERR_NOT_FOUND : TR_OK;
+}
+
+static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg) {
+    tri_provider *provider = state;
+    switch ((*msg)->kind) {
+    case TR_KIND_SUBMIT:
+        return on_submit(self, provider, *msg);
+    case TR_KIND_CREDIT:
+        return on_credit(self, provider, *msg);
+    case TR_KIND_CANCEL:
+        return on_cancel(self, provider, *msg);
+    case TR_KIND_HTTP_HEAD:
+        return on_head(provider, *msg);
+    case TR_KIND_HTTP_DATA:
+        return on_data(self, provider, *msg);
+    case TR_KIND_HTTP_END:
+        return on_end(self, provider, *msg);
+    case TR_KIND_DOWN:
+        return on_down(self, provider, *msg);
+    case TR_KIND_STATUS:
+        return on_status(self, provider, *msg);
+    default:
+        return TR_OK; /* kinds that a reader does not know are skipped */
+    }
+}
+
+static void provider_stop(tr_self *self, void *state, tr_err reason) {
+    tri_provider *provider = state;
+    (void)reason;
+    /* Its callers monitor it: each answers its own client. */
+    for (uint32_t i = 0; i < provider->room; i++) {
+        if (provider->requests[i] != NULL) {
+            forget(self, provider, provider->requests[i]);
+        }
+    }
+    tr_free(provider->requests);
+    tri_slots_fini(&provider->slots);
+}
+
+static void provider_describe(const void *state, char *buf, size_t size) {
+    const tri_provider *provider = state;
+    snprintf(buf, size, "%u open, %llu done, %llu failed", (unsigned)provider->open,
+             (unsigned long long)provider->done, (unsigned long long)provider->failed);
+}
+
+static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg) {
+    char why[512] = "";
+    tri_outgoing out = {0};
+    tri_request *request = NULL;
+    tr_err err = find_http(self, provider);
+    if (err != TR_OK) {
+        snprintf(why, sizeof(why), "the HTTP door is not there");
+    } else if (provider->open == TR_PROVIDER_REQUESTS_max) {
+        err = TR_ERR_OVERLOADED;
+        snprintf(why, sizeof(why), "provider %s has too many open requests", provider->spec.name);
+    } else {
+        err = tri_provider_prepare(provider, msg, &out, why, sizeof(why));
+    }
+    if (err == TR_OK) {
+        err = begin(self, provider, msg, &out, &request);
+    }
+    explicit_bzero(out.headers, sizeof(out.headers));
+    if (err == TR_OK) {
+        return TR_OK;
+    }
+    tr_body_unref(out.body);
+    if (request != NULL) {
+        forget(self, provider, request);
+    }
+    provider->failed++;
+    tr_msg *fail = tr_msg_failf(err, "%s", why[0] == '\0' ? tr_err_text(err) : why);
+    if (fail == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    ((tr_fail *)(void *)fail->data)->attempts = 1;
+    fail->ref = msg->ref;
+    return tr_send_control(self, msg->from, fail);
+}
+
+static tr_err take_slot(tri_provider *provider, uint32_t *ret) {
+    for (uint32_t i = 0; i < provider->room; i++) {
+        if (provider->requests[i] == NULL) {
+            *ret = i;
+            return TR_OK;
+        }
+    }
+    uint32_t room = provider->room == 0 ? 16 : provider->room * 2;
+    tri_request **grown = tr_realloc(provider->requests, room * sizeof(*grown));
+    if (grown == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    memset(grown + provider->room, 0, (room - provider->room) * sizeof(*grown));
+    *ret = provider->room;
+    provider->requests = grown;
+    provider->room = room;
+    return TR_OK;
+}
+
+/* On an error, *ret is what must be forgotten again, or NULL. Takes out->body on success. */
+static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tri_outgoing *out,
+                    tri_request **ret) {
+    const tr_submit *head = (const void *)msg->data;
+    tr_submit_view view = tr_submit_read(head);
+    uint32_t slot = 0;
+    tr_err err = take_slot(provider, &slot);
+    tri_request *request = err == TR_OK ? tr_zalloc(sizeof(*request)) : NULL;
+    if (request == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    err = tri_slots_add(&provider->slots, msg->from, msg->ref, slot);
+    if (err != TR_OK) {
+        tr_free(request);
+        return err;
+    }
+    provider->requests[slot] = request;
+    provider->open++;
+    *ret = request;
+    request->caller = msg->from;
+    request->ref = msg->ref;
+    request->http_ref = (++provider->serial << 16) | slot;
+    request->credit_messages = head->credit_messages;
+    request->credit_bytes = head->credit_bytes;
+    request->started_us = tr_now_us(self);
+    snprintf(request->target, sizeof(request->target), "%s/%.*s", provider->spec.name,
+             (int)view.target.size, view.target.ptr);
+    err = tr_monitor(self, msg->from, &request->monitor);
+    if (err == TR_OK) {
+        err = tr_decoder_new(provider->dialect, (tr_op)head->op, hear, request, &request->decoder);
+    }
+    if (err != TR_OK) {
+        return err;
+    }
+    uint32_t whole_ms = head->total_ms == 0 ? WHOLE_MS_default : head->total_ms;
+    uint32_t first_ms = head->first_token_ms == 0 ? FIRST_BYTE_MS_default : head->first_token_ms;
+    tr_http_start start = {.method = TR_HTTP_POST,
+                           .connect_ms = head->connect_ms,
+                           .first_byte_ms = out->stream ? first_ms : whole_ms};
+    tr_msg *open =
+        tr_http_start_msg(request->http_ref, &start, (tr_str){out->url, strlen(out->url)},
+                          (tr_str){out->headers, strlen(out->headers)}, out->body);
+    out->body = NULL;
+    if (open == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    err = tr_send(self, provider->http, &open);
+    if (err != TR_OK) {
+        tr_msg_free(open);
+        return err == TR_ERR_FULL ? TR_ERR_OVERLOADED : err;
+    }
+    request->transfer_open = true;
+    return TR_OK;
+}
+
+static tri_request *find(const tri_provider *provider, const tr_msg *msg) {
+    uint32_t slot = 0;
+    return tri_slots_find(&provider->slots, msg->from, msg->ref, &slot) ? provider->requests[slot]
+                                                                        : NULL;
+}
+
+/* The request of a transfer: the door names it by http_ref. */
+static tri_request *find_transfer(const tri_provider *provider, const tr_msg *msg) {
+    uint32_t slot = (uint32_t)(msg->ref & 0xffffU);
+    tri_request *request = slot < provider->room ? provider->requests[slot] : NULL;
+    return request != NULL && request->http_ref == msg->ref && request->transfer_open ? request
+                                                                                      : NULL;
+}
+
+static uint32_t grown(uint32_t credit, uint32_t by, uint32_t max) {
+    uint64_t sum = (uint64_t)credit + by;
+    return sum < max ? (uint32_t)sum : max;
+}
+
+static tr_err on_credit(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    tri_request *request = find(provider, msg);
+    if (request == NULL || msg->size < sizeof(tr_credit)) {
+        return TR_OK; /* it ended while the credit was under way */
+    }
+    const tr_credit *credit = (const void *)msg->data;
+    request->credit_messages =
+        grown(request->credit_messages, credit->messages, TR_CREDIT_MESSAGES_max);
+    request->credit_bytes = grown(request->credit_bytes, credit->bytes, TR_CREDIT_BYTES_max);
+    return flush(self, provider, request);
+}
+
+static tr_err on_cancel(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    tri_request *request = find(provider, msg);
+    if (request == NULL) {
+        return TR_OK;
+    }
+    const tr_cancel *cancel = (const void *)msg->data;
+    uint32_t reason = msg->size >= sizeof(*cancel) ? cancel->reason : TR_ERR_CANCELLED;
+    bool named = reason > TR_DONE && reason < TR_ERR_N;
+    close_transfer(self, provider, request, false);
+    tri_pieces_fini(&request->pieces);
+    request->ended = true;
+    request->err = named ? (tr_err)reason : TR_ERR_CANCELLED;
+    snprintf(request->message, sizeof(request->message), "%s", tr_err_text(request->err));
+    return flush(self, provider, request);
+}
+
+static tr_err on_head(tri_provider *provider, const tr_msg *msg) {
+    tr_str headers;
+    const tr_http_head *head = tr_http_head_read(msg, &headers);
+    tri_request *request = find_transfer(provider, msg);
+    if (request == NULL || head == NULL) {
+        return TR_OK;
+    }
+    request->status = head->status;
+    request->has_retry_after = head->has_retry_after != 0;
+    request->retry_after_ms = head->retry_after_ms;
+    tr_str id = tr_http_header(headers, "x-request-id");
+    id = id.size > 0 ? id : tr_http_header(headers, "request-id");
+    if (tr_utf8_valid(id.size == 0 ? "" : id.ptr, id.size)) {
+        snprintf(request->request_id, sizeof(request->request_id), "%.*s", (int)id.size, id.ptr);
+    }
+    tr_decoder_head(request->decoder, head->status);
+    return TR_OK;
+}
+
+static tr_err on_data(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    tri_request *request = find_transfer(provider, msg);
+    if (request == NULL) {
+        return TR_OK;
+    }
+    request->owed += msg->size;
+    tr_err err = tr_decoder_feed(request->decoder, (const char *)msg->data, msg->size);
+    if (err != TR_OK) {
+        request->ended = true;
+        close_transfer(self, provider, request, err == TR_DONE);
+    }
+    return flush(self, provider, request);
+}
+
+static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    tri_request *request = find_transfer(provider, msg);
+    if (request == NULL) {
+        return TR_OK;
+    }
+    tr_str why;
+    tr_err err = tr_http_end_read(msg, &why);
+    request->transfer_open = false;
+    request->ended = true;
+    if (request->status == 0) {
+        request->err = err == TR_OK ? TR_ERR_SERVER : err;
+        snprintf(request->message, sizeof(request->message), "%.*s", (int)why.size, why.ptr);
+    } else if (err != TR_OK && err != TR_ERR_TRUNCATED) {
+        request->err = err;
+        snprintf(request->message, sizeof(request->message), "%.*s", (int)why.size, why.ptr);
+    } else {
+        tr_err ended = tr_decoder_end(request->decoder, err != TR_OK);
+        TR_ASSERT(ended != TR_OK);
+    }
+    return flush(self, provider, request);
+}
+
+static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    bool door = provider->http != TR_ID_NONE && msg->ref == provider->http_monitor;
+    if (door) {
+        provider->http = TR_ID_NONE;
+    }
+    for (uint32_t i = 0; i < provider->room; i++) {
+        tri_request *request = provider->requests[i];
+        if (request == NULL) {
+            continue;
+        }
+        if (request->monitor == msg->ref) {
+            request->monitor = 0;
+            forget(self, provider, request);
+        } else if (door && request->transfer_open) {
+            request->transfer_open = false;
+            request->ended = true;
+            request->err = request->status == 0 ? TR_ERR_CONNECT : TR_ERR_TRUNCATED;
+            snprintf(request->message, sizeof(request->message), "the HTTP door went down");
+            tr_err err = flush(self, provider, request);
+            if (err != TR_OK) {
+                return err;
+            }
+        }
+    }
+    return TR_OK;
+}
+
+/* The decoder's sink. */
+static tr_err hear(void *arg, const tr_piece *piece) {
+    tri_request *request = arg;
+    return tri_pieces_add(&request->pieces, piece);
+}
+
+/* Sends what credit allows; then, when nothing waits, gives the window back or ends. */
+static tr_err flush(tr_self *self, tri_provider *provider, tri_request *request) {
+    while (!tri_pieces_empty(&request->pieces)) {
+        size_t size = tri_pieces_next_size(&request->pieces);
+        if (request->credit_messages == 0 || request->credit_bytes < size) {
+            return TR_OK;
+        }
+        tr_msg *msg = tri_pieces_take(&request->pieces);
+        if (msg == NULL) {
+            return give_up(self, provider, request);
+        }
+        TR_ASSERT(msg->size == size);
+        request->credit_messages--;
+        request->credit_bytes -= (uint32_t)size;
+        if (request->first_us == 0) {
+            request->first_us = tr_now_us(self);
+        }
+        msg->ref = request->ref;
+        tr_err err = tr_send_control(self, request->caller, msg);
+        if (err != TR_OK) {
+            return err;
+        }
+    }
+    if (request->ended) {
+        return finish(self, provider, request);
+    }
+    if (request->owed > 0) {
+        tr_msg *taken = tr_http_taken_msg(request->http_ref, request->owed);
+        if (taken == NULL) {
+            return give_up(self, provider, request);
+        }
+        request->owed = 0;
+        return tr_send_control(self, provider->http, taken);
+    }
+    return TR_OK;
+}
+
+/* Out of memory: this request fails. When there is none for the FAIL either, the actor crashes, and
+ * its callers learn of it by DOWN. */
+static tr_err give_up(tr_self *self, tri_provider *provider, tri_request *request) {
+    close_transfer(self, provider, request, false);
+    tri_pieces_fini(&request->pieces);
+    request->err = TR_ERR_NOMEM;
+    snprintf(request->message, sizeof(request->message), "%s", tr_err_text(TR_ERR_NOMEM));
+    return finish(self, provider, request);
+}
+
+static void fill_usage(tr_self *self, const tri_request *request, tr_usage_wire *usage) {
+    uint64_t now = tr_now_us(self);
+    *usage = tr_decoder_outcome(request->decoder)->usage;
+    usage->total_ms = (uint32_t)((now - request->started_us) / 1000);
+    if (request->first_us != 0) {
+        uint32_t first_ms = (uint32_t)((request->first_us - request->started_us) / 1000);
+        usage->first_token_ms = first_ms == 0 ? 1 : first_ms; /* 0 means that there was none */
+    }
+}
+
+/* The one terminal, and the request's end. */
+static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request) {
+    const tr_outcome *outcome = tr_decoder_outcome(request->decoder);
+    const char *id = request->request_id[0] != '\0' ? request->request_id : outcome->id;
+    tr_err err = request->err != TR_OK ? request->err : outcome->err;
+    char target[sizeof(request->target)];
+    snprintf(target, sizeof(target), "%s", request->target);
+    if (outcome->model[0] != '\0') {
+        snprintf(target, sizeof(target), "%s/%s", provider->spec.name, outcome->model);
+    }
+    tr_end_view view = {.target = {target, strlen(target)}, .request_id = {id, strlen(id)}};
+    tr_msg *msg = NULL;
+    if (err == TR_OK) {
+        tr_done done = {.finish = outcome->finish == 0 ? TR_FINISH_OTHER : outcome->finish,
+                        .attempts = 1};
+        fill_usage(self, request, &done.usage);
+        msg = tr_msg_done(&done, &view);
+        provider->done++;
+    } else {
+        char text[TR_MESSAGE_max + 1];
+        snprintf(text, sizeof(text), "%s",
+                 request->message[0] != '\0' ? request->message : outcome->message);
+        hide_key(provider, text);
+        view.message = (tr_str){text, strlen(text)};
+        bool advised = request->has_retry_after || outcome->retry_after_ms > 0;
+        uint32_t after_ms =
+            request->has_retry_after ? request->retry_after_ms : outcome->retry_after_ms;
+        tr_fail fail = {.err = (uint16_t)err,
+                        .flags = advised ? TR_FAIL_RETRY_AFTER : 0,
+                        .retry_after_ms = after_ms,
+                        .status = request->status,
+                        .attempts = 1};
+        fill_usage(self, request, &fail.usage);
+        msg = tr_msg_fail(&fail, &view);
+        provider->failed++;
+    }
+    tr_id caller = request->caller;
+    uint64_t ref = request->ref;
+    forget(self, provider, request);
+    if (msg == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    msg->ref = ref;
+    return tr_send_control(self, caller, msg);
+}
+
+static void close_transfer(tr_self *self, tri_provider *provider, tri_request *request,
+                           bool gentle) {
+    if (!request->transfer_open) {
+        return;
+    }
+    request->transfer_open = false;
+    if (tr_send_control(self, provider->http, tr_http_abort_msg(request->http_ref, gentle)) !=
+        TR_OK) {
+        tr_log(TR_LOG_ERROR, self, "out of memory: a transfer is not closed", "%s", "");
+    }
+}
+
+static void forget(tr_self *self, tri_provider *provider, tri_request *request) {
+    close_transfer(self, provider, request, false);
+    if (request->monitor != 0) {
+        tr_demonitor(self, request->monitor);
+    }
+    tri_slots_remove(&provider->slots, request->caller, request->ref);
+    provider->requests[request->http_ref & 0xffffU] = NULL;
+    provider->open--;
+    tr_decoder_free(request->decoder);
+    tri_pieces_fini(&request->pieces);
+    tr_free(request);
+}
+
+/* A server may quote the key that it refused. */
+static void hide_key(const tri_provider *provider, char *text) {
+    tr_str key = tri_provider_key(provider);
+    if (key.size < 8) {
+        return;
+    }
+    char *at = text;
+    while ((at = memmem(at, strlen(at), key.ptr, key.size)) != NULL) {
+        memset(at, '*', key.size);
+        at += key.size;
+    }
+}
+
+static tr_err find_http(tr_self *self, tri_provider *provider) {
+    if (provider->http != TR_ID_NONE) {
+        return TR_OK;
+    }
+    char name[TR_HTTP_NAME_size];
+    tr_id door = tr_whereis(tr_self_node(self), tr_http_name(tr_self_shard(self), name));
+    if (door == TR_ID_NONE) {
+        return TR_ERR_CONNECT;
+    }
+    tr_err err = tr_monitor(self, door, &provider->http_monitor);
+    if (err == TR_OK) {
+        provider->http = door;
+    }
+    return err;
+}
+
+static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    const char *variable = NULL;
+    bool fine = tr_provider_has_key(&provider->spec, &variable);
+    bool has = tri_provider_key(provider).size > 0;
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "provider");
+    tr_jsonw_text(&w, provider->spec.name);
+    tr_jsonw_name(&w, "kind");
+    tr_jsonw_text(&w, provider->spec.kind);
+    tr_jsonw_name(&w, "dialect");
+    tr_jsonw_text(&w, provider->dialect->name);
+    tr_jsonw_name(&w, "base_url");
+    tr_jsonw_text(&w, tri_provider_base_url(provider));
+    tr_jsonw_name(&w, "key_env");
+    tr_jsonw_text(&w, variable);
+    tr_jsonw_name(&w, "key");
+    tr_jsonw_text(&w, has ? "present" : fine ? "not needed" : "missing");
+    tr_jsonw_name(&w, "open");
+    tr_jsonw_uint(&w, provider->open);
+    tr_jsonw_name(&w, "done");
+    tr_jsonw_uint(&w, provider->done);
+    tr_jsonw_name(&w, "failed");
+    tr_jsonw_uint(&w, provider->failed);
+    tr_jsonw_close(&w, '}');
+    char *text = NULL;
+    size_t size = 0;
+    tr_err err = tr_jsonw_take(&w, &text, &size);
+    tr_body *body = err == TR_OK ? tr_body_new(size) : NULL;
+    tr_msg *answer = body == NULL ? NULL : tr_msg_new(TR_KIND_STATUSED, 0);
+    if (answer == NULL) {
+        tr_body_unref(body);
+        free(text);
+        return TR_ERR_NOMEM;
+    }
+    memcpy(body->bytes, text, size);
+    free(text);
+    answer->body = body;
+    answer->ref = msg->ref;
+    return tr_send_control(self, msg->from, answer);
+}

@@ -1,0 +1,46 @@
+/*
+ * The provider actor: the backend for one provider on one shard, registered as
+ * "provider:<name>:<shard>". It takes SUBMIT (chat or embed; target = the model's name at the
+ * provider, base_url where the catalog row allows one), speaks to the shard's HTTP door (http.h)
+ * in the provider's dialect, and answers DELTAs within credit and one DONE or FAIL. Out of credit
+ * it returns no window to the door, so the provider's server waits. A caller that ends takes its
+ * requests with it. Keys are read from the daemon's environment when they are needed and appear in
+ * no answer and no log. STATUS (protocol/gate.h) is answered with one JSON object.
+ */
+#ifndef TR_PROVIDERS_PROVIDER_H
+#define TR_PROVIDERS_PROVIDER_H
+
+#include "protocol/limits.h"
+#include "runtime/actor.h"
+#include "runtime/supervisor.h"
+
+#define TR_PROVIDER_NAME_max 40
+#define TR_PROVIDER_REQUESTS_max 4096 /* open at one provider actor */
+#define TR_PROVIDER_ACTOR_size 64     /* of the actor's name, its NUL included */
+
+/* Copied whole into the actor: plain bytes, no pointers. */
+typedef struct tr_provider_spec {
+    char name[TR_PROVIDER_NAME_max + 1]; /* what users write before the slash */
+    char kind[TR_PROVIDER_NAME_max + 1]; /* the catalog row */
+    char base_url[512];                  /* "" = the row's */
+    char key_env[128];                   /* "" = the row's: where the key is found */
+} tr_provider_spec;
+
+/* Fills and checks a spec; `kind` NULL = `name`, `base_url` and `key_env` may be NULL. On
+ * TR_ERR_INVALID or TR_ERR_NOT_FOUND, `ret_why` (>= 160 bytes) says what is wrong. Pure. */
+TR_MUST_USE tr_err tr_provider_spec_init(const char *name, const char *kind, const char *base_url,
+                                         const char *key_env, tr_provider_spec *ret, char *ret_why,
+                                         size_t why_size);
+
+/* Whether the environment of this process holds the key that the provider needs, or it needs none;
+ * `ret_env` is the variable's name (borrowed from the spec or the catalog). */
+bool tr_provider_has_key(const tr_provider_spec *spec, const char **ret_env);
+
+extern const tr_behaviour tr_provider; /* args: a tr_provider_spec */
+
+/* A child spec; `actor` receives the actor's name. Both `spec` and `actor` must outlive the
+ * supervisor's start. Start the shard's HTTP door before. */
+tr_child_spec tr_provider_child(const tr_provider_spec *spec, uint32_t shard,
+                                char actor[TR_PROVIDER_ACTOR_size]);
+
+#endif

@@ -1,0 +1,237 @@
+/*
+ * From a SUBMIT to an HTTP request: reads the common request, finds base URL and key, and lets the
+ * dialect write the body. A key goes only to the server it was given for: a request that brings its
+ * own base URL gets it when that names the configured server, else none.
+ *
+ * Called by provider.c on its shard. The only place that reads the environment.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "providers/http.h"
+#include "providers/provider_internal.h"
+
+static tr_err find_url(const tri_provider *provider, tr_str asked, tr_str *ret, char *why,
+                       size_t why_size);
+static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out, char *why,
+                            size_t why_size);
+static tr_err add_key(const tri_provider *provider, bool trusted, tri_outgoing *out, size_t *used,
+                      char *why, size_t why_size);
+
+static const char *env_text(const char *name) {
+    const char *text = name == NULL ? NULL : getenv(name);
+    return text == NULL || *text == '\0' ? NULL : text;
+}
+
+static const char *key_env(const tr_provider_spec *spec, const tr_catalog_row *row) {
+    return spec->key_env[0] != '\0' ? spec->key_env : row->key_env;
+}
+
+tr_err tr_provider_spec_init(const char *name, const char *kind, const char *base_url,
+                             const char *key_env_name, tr_provider_spec *ret, char *ret_why,
+                             size_t why_size) {
+    tr_provider_spec spec = {0};
+    kind = kind == NULL ? name : kind;
+    base_url = base_url == NULL ? "" : base_url;
+    key_env_name = key_env_name == NULL ? "" : key_env_name;
+    if (*name == '\0' || strlen(name) > TR_PROVIDER_NAME_max || strpbrk(name, "/: \t\n") != NULL) {
+        snprintf(ret_why, why_size,
+                 "a provider's name has 1 to %d characters, no blank, colon or slash",
+                 TR_PROVIDER_NAME_max);
+        return TR_ERR_INVALID;
+    }
+    if (tr_catalog_find(kind) == NULL) {
+        snprintf(ret_why, why_size,
+                 "provider %s: no kind \"%.40s\" is known (for any compatible server: "
+                 "openai-compatible)",
+                 name, kind);
+        return TR_ERR_NOT_FOUND;
+    }
+    if (*base_url != '\0' && (strlen(base_url) >= sizeof(spec.base_url) ||
+                              !tr_base_url_valid((tr_str){base_url, strlen(base_url)}))) {
+        snprintf(ret_why, why_size,
+                 "provider %s: the base URL must be http(s)://HOST[:PORT][/PATH]", name);
+        return TR_ERR_INVALID;
+    }
+    if (strlen(key_env_name) >= sizeof(spec.key_env) || strpbrk(key_env_name, "= \t\n") != NULL) {
+        snprintf(ret_why, why_size, "provider %s: the key's variable is no variable's name", name);
+        return TR_ERR_INVALID;
+    }
+    snprintf(spec.name, sizeof(spec.name), "%s", name);
+    snprintf(spec.kind, sizeof(spec.kind), "%s", kind);
+    snprintf(spec.base_url, sizeof(spec.base_url), "%s", base_url);
+    snprintf(spec.key_env, sizeof(spec.key_env), "%s", key_env_name);
+    *ret = spec;
+    return TR_OK;
+}
+
+bool tr_provider_has_key(const tr_provider_spec *spec, const char **ret_env) {
+    const tr_catalog_row *row = tr_catalog_find(spec->kind);
+    *ret_env = key_env(spec, row);
+    return row->key_need != TR_KEY_REQUIRED || env_text(*ret_env) != NULL;
+}
+
+tr_str tri_provider_key(const tri_provider *provider) {
+    const char *text = env_text(key_env(&provider->spec, provider->row));
+    size_t size = text == NULL ? 0 : strlen(text);
+    while (size > 0 &&
+           (text[size - 1] == '\n' || text[size - 1] == '\r' || text[size - 1] == ' ')) {
+        size--; /* a key read from a file often brings its line's end */
+    }
+    return (tr_str){text, size};
+}
+
+const char *tri_provider_base_url(const tri_provider *provider) {
+    if (provider->spec.base_url[0] != '\0') {
+        return provider->spec.base_url;
+    }
+    const char *text = env_text(provider->row->base_url_env);
+    return text != NULL ? text : provider->row->base_url;
+}
+
+tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, tri_outgoing *ret,
+                            char *why, size_t why_size) {
+    const tr_submit *head = (const void *)submit->data;
+    tr_submit_view view = tr_submit_read(head);
+    if (head->op != TR_OP_CHAT && head->op != TR_OP_EMBED) {
+        snprintf(why, why_size, "provider %s answers chat and embed requests only",
+                 provider->spec.name);
+        return TR_ERR_UNSUPPORTED;
+    }
+    if (view.target.size == 0) {
+        snprintf(why, why_size, "no model is named: write %s/MODEL", provider->spec.name);
+        return TR_ERR_INVALID;
+    }
+    if (head->resume_count > 0 || submit->body == NULL) {
+        snprintf(why, why_size, "provider %s cannot go on with another's tokens",
+                 provider->spec.name);
+        return TR_ERR_UNSUPPORTED;
+    }
+    tr_str url;
+    tr_err err = find_url(provider, view.base_url, &url, why, why_size);
+    if (err == TR_OK) {
+        err = write_headers(provider, url, ret, why, why_size);
+    }
+    tr_chat *chat = NULL;
+    if (err == TR_OK) {
+        err = tr_chat_parse((tr_op)head->op, submit->body->bytes, submit->body->size, &chat, why,
+                            why_size);
+    }
+    if (err != TR_OK) {
+        return err;
+    }
+    ret->stream = head->op == TR_OP_CHAT && (head->flags & TR_SUBMIT_NO_STREAM) == 0;
+    tr_encode in = {.op = (tr_op)head->op,
+                    .chat = chat,
+                    .model = view.target,
+                    .stream = ret->stream,
+                    .quirks = provider->row->quirks,
+                    .provider = provider->spec.name};
+    tr_encoded encoded;
+    err = provider->dialect->encode(&in, &encoded, why, why_size);
+    tr_chat_free(chat);
+    if (err != TR_OK) {
+        return err;
+    }
+    ret->body = tr_body_new(encoded.body_size);
+    if (ret->body != NULL) {
+        memcpy(ret->body->bytes, encoded.body, encoded.body_size);
+    }
+    free(encoded.body);
+    if (ret->body == NULL) {
+        snprintf(why, why_size, "%s", tr_err_text(TR_ERR_NOMEM));
+        return TR_ERR_NOMEM;
+    }
+    while (url.size > 0 && url.ptr[url.size - 1] == '/') {
+        url.size--;
+    }
+    snprintf(ret->url, sizeof(ret->url), "%.*s%s", (int)url.size, url.ptr, encoded.path);
+    return TR_OK;
+}
+
+static tr_err find_url(const tri_provider *provider, tr_str asked, tr_str *ret, char *why,
+                       size_t why_size) {
+    const char *text = tri_provider_base_url(provider);
+    *ret = (tr_str){text, text == NULL ? 0 : strlen(text)};
+    if (asked.size > 0 && !provider->row->any_base_url) {
+        snprintf(why, why_size,
+                 "provider %s has a base URL of its own: for another one use provider "
+                 "openai-compatible",
+                 provider->spec.name);
+        return TR_ERR_INVALID;
+    }
+    if (asked.size > 0) {
+        *ret = asked;
+    }
+    if (ret->size == 0) {
+        snprintf(why, why_size,
+                 "provider %s needs a base URL: give --base-url http://HOST:PORT/v1, or set it in "
+                 "the configuration",
+                 provider->spec.name);
+        return TR_ERR_INVALID;
+    }
+    /* Room for the path stays below TR_URL_max. */
+    if (!tr_base_url_valid(*ret) || ret->size > TR_URL_max - 200) {
+        snprintf(why, why_size, "the base URL must be http(s)://HOST[:PORT][/PATH]");
+        return TR_ERR_INVALID;
+    }
+    return TR_OK;
+}
+
+/* Nothing that could end a header's line. */
+static bool header_safe(tr_str text) {
+    for (size_t i = 0; i < text.size; i++) {
+        if ((unsigned char)text.ptr[i] <= ' ' || (unsigned char)text.ptr[i] >= 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out, char *why,
+                            size_t why_size) {
+    const tr_catalog_row *row = provider->row;
+    const char *own = tri_provider_base_url(provider);
+    bool trusted = own != NULL && tr_base_url_same_origin(url, (tr_str){own, strlen(own)});
+    size_t used = (size_t)snprintf(out->headers, sizeof(out->headers),
+                                   "Content-Type: application/json\n"
+                                   "Accept: text/event-stream, application/json\n");
+    for (size_t i = 0; i < sizeof(row->headers) / sizeof(row->headers[0]) && trusted; i++) {
+        const char *value = env_text(row->headers[i].env);
+        if (value != NULL && strlen(value) <= 255 && header_safe((tr_str){value, strlen(value)})) {
+            used += (size_t)snprintf(out->headers + used, sizeof(out->headers) - used, "%s: %s\n",
+                                     row->headers[i].name, value);
+        }
+    }
+    return add_key(provider, trusted, out, &used, why, why_size);
+}
+
+static tr_err add_key(const tri_provider *provider, bool trusted, tri_outgoing *out, size_t *used,
+                      char *why, size_t why_size) {
+    const tr_catalog_row *row = provider->row;
+    const char *variable = key_env(&provider->spec, row);
+    tr_str key = tri_provider_key(provider);
+    if (key.size == 0 && row->key_need == TR_KEY_REQUIRED) {
+        snprintf(why, why_size,
+                 "the daemon's environment lacks %s, which provider %s needs: %s%s%sset it (export "
+                 "%s=...) and start the daemon again (troupe stop; troupe start)",
+                 variable, provider->spec.name, row->key_page == NULL ? "" : "get a key at ",
+                 row->key_page == NULL ? "" : row->key_page, row->key_page == NULL ? "" : ", ",
+                 variable);
+        return TR_ERR_AUTH;
+    }
+    if (key.size == 0 || !trusted) {
+        return TR_OK;
+    }
+    if (!header_safe(key) || key.size > 2048) {
+        snprintf(why, why_size, "%s in the daemon's environment holds characters that no key has",
+                 variable);
+        return TR_ERR_AUTH;
+    }
+    int written = snprintf(out->headers + *used, sizeof(out->headers) - *used, "%s: %s%.*s\n",
+                           row->key_header == NULL ? "Authorization" : row->key_header,
+                           row->key_header == NULL ? "Bearer " : "", (int)key.size, key.ptr);
+    *used += (size_t)written;
+    return TR_OK;
+}
