@@ -73,7 +73,10 @@ static size_t escape(unsigned char c, char out[7]) {
         return 2;
     }
     if (c < 0x20 || c == 0x7f) {
-        memcpy(out, "\\u00", 4);
+        out[0] = '\\';
+        out[1] = 'u';
+        out[2] = '0';
+        out[3] = '0';
         out[4] = hex[c >> 4];
         out[5] = hex[c & 15];
         return 6;

@@ -8,7 +8,7 @@
 #include "runtime/memory.h"
 
 tr_msg *tr_msg_new(uint16_t kind, size_t size) {
-    TR_ASSERT(size <= TR_FRAME_INLINE_max);
+    TR_ASSERT(size <= (size_t)TR_FRAME_INLINE_max);
     tr_msg *msg = tr_alloc(sizeof(tr_msg) + size);
     if (msg == NULL) {
         return NULL;

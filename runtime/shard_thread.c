@@ -16,6 +16,7 @@
 
 #define EVENTS 64
 #define STEP_MESSAGES 4096U
+#define WAIT_MAX_MS 3600000U
 #define WAKE_KEY 0U /* generation 0: never a watch */
 
 void tri_wake(tr_shard *shard) {
@@ -41,7 +42,7 @@ static int wait_ms(const tr_shard *shard) {
         return 0;
     }
     uint64_t ms = (due - now + 999) / 1000;
-    return ms > 3600U * 1000U ? 3600 * 1000 : (int)ms;
+    return ms > WAIT_MAX_MS ? (int)WAIT_MAX_MS : (int)ms;
 }
 
 static void wait_for_events(tr_shard *shard, int timeout_ms) {

@@ -22,7 +22,7 @@
 #include "runtime/memory.h"
 #include "runtime/shard_internal.h"
 
-#define BATCH_BYTES (64U * 1024U)
+#define BATCH_BYTES ((size_t)64 * 1024)
 #define QUEUE 64 /* NNG messages that wait at either side */
 #define RETRY_MS 10
 #define NO_BODY UINT32_MAX
