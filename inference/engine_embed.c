@@ -1,0 +1,82 @@
+/*
+ * Embeddings: a context of their own, made at the first request, so that chats keep their caches.
+ * One input a step, between two decodes, so that a long list of inputs does not hold up the chats.
+ * The model's own pooling, or the mean where it has none, scaled to length 1. Called by the engine.
+ */
+#include <math.h>
+#include <stdio.h>
+
+#include "inference/engine_internal.h"
+#include "protocol/assert.h"
+#include "runtime/memory.h"
+
+static tr_err fill(tr_engine *engine, tri_seq *seq, tr_str input, char *ret_why) {
+    llama_token *tokens = NULL;
+    size_t count = 0;
+    tr_err err = tri_engine_tokenize(engine, input, true, false, &tokens, &count);
+    if (err == TR_OK && count > engine->embed_max) {
+        snprintf(ret_why, TR_ENGINE_WHY_size,
+                 "input %zu has %zu tokens, and %s embeds at most %u: cut it into parts",
+                 seq->embedded, count, engine->model_name, engine->embed_max);
+        err = TR_ERR_CONTEXT_LENGTH;
+    }
+    if (err == TR_OK && count == 0) {
+        snprintf(ret_why, TR_ENGINE_WHY_size, "input %zu is empty", seq->embedded);
+        err = TR_ERR_INVALID;
+    }
+    for (size_t i = 0; err == TR_OK && i < count; i++) {
+        engine->embed_batch.token[i] = tokens[i];
+        engine->embed_batch.pos[i] = (llama_pos)i;
+        engine->embed_batch.n_seq_id[i] = 1;
+        engine->embed_batch.seq_id[i][0] = 0;
+        engine->embed_batch.logits[i] = 1;
+    }
+    engine->embed_batch.n_tokens = (int32_t)count;
+    seq->prompt_count += err == TR_OK ? count : 0;
+    seq->count = seq->prompt_count;
+    tr_free(tokens);
+    return err;
+}
+
+tr_err tri_engine_embed(tr_engine *engine, tri_seq *seq, char *ret_why) {
+    TR_ASSERT(seq->embedded < seq->chat->input_count);
+    ret_why[0] = '\0';
+    tr_err err = TR_OK;
+    if (engine->embed_context == NULL) {
+        err = tri_engine_open_embed(engine, ret_why);
+    }
+    if (err == TR_OK) {
+        err = fill(engine, seq, seq->chat->inputs[seq->embedded], ret_why);
+    }
+    if (err != TR_OK) {
+        return err;
+    }
+    llama_memory_t memory = llama_get_memory(engine->embed_context);
+    if (memory != NULL) {
+        llama_memory_clear(memory, false);
+    }
+    int32_t result = llama_decode(engine->embed_context, engine->embed_batch);
+    const float *vector = result == 0 ? llama_get_embeddings_seq(engine->embed_context, 0) : NULL;
+    if (vector == NULL) {
+        snprintf(ret_why, TR_ENGINE_WHY_size, "libllama could not embed it (code %d)", result);
+        return TR_ERR_SERVER;
+    }
+    size_t count = (size_t)llama_model_n_embd_out(engine->model);
+    tr_free(seq->embedding);
+    seq->embedding = tr_alloc(count * sizeof(float));
+    if (seq->embedding == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += (double)vector[i] * (double)vector[i];
+    }
+    double scale = sum > 0 ? 1 / sqrt(sum) : 0;
+    for (size_t i = 0; i < count; i++) {
+        seq->embedding[i] = (float)((double)vector[i] * scale);
+    }
+    seq->embedding_at = 0;
+    seq->embedded++;
+    engine->totals.decodes++;
+    return TR_OK;
+}

@@ -1,0 +1,167 @@
+/*
+ * Requests: how one is checked and made ready, and how it is taken away. Resuming is here: the
+ * tokens that another worker sent are put behind the prompt, and grammar and stop strings are led
+ * through them, so that the sequence stands exactly where the other one stood. Called by the
+ * engine.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "inference/engine_internal.h"
+#include "protocol/assert.h"
+#include "protocol/limits.h"
+#include "runtime/memory.h"
+
+enum { piece_size = TR_DELTA_TEXT_max / 4 }; /* a byte may become three */
+
+tri_seq *tri_seq_find(const tr_engine *engine, uint64_t ref) {
+    tri_seq *seq = engine->first;
+    while (seq != NULL && seq->ref != ref) {
+        seq = seq->next;
+    }
+    return seq;
+}
+
+static tr_err push(tri_seq *seq, llama_token token) {
+    if (seq->count == seq->room) {
+        size_t room = seq->room + seq->room / 2 + 64;
+        llama_token *grown = tr_realloc(seq->tokens, room * sizeof *grown);
+        if (grown == NULL) {
+            return TR_ERR_NOMEM;
+        }
+        seq->tokens = grown;
+        seq->room = room;
+    }
+    seq->tokens[seq->count++] = token;
+    return TR_OK;
+}
+
+tr_err tri_seq_accept(tr_engine *engine, tri_seq *seq, llama_token token) {
+    char piece[piece_size];
+    int32_t size = llama_token_to_piece(engine->vocab, token, piece, piece_size, 0, false);
+    if (size < 0) {
+        return TR_ERR_SERVER; /* no sane vocabulary has such a token */
+    }
+    tr_err err = tri_sampler_accept(&seq->sampler, token);
+    if (err == TR_OK) {
+        err = tri_text_push(&seq->text, token, piece, (size_t)size);
+    }
+    return err == TR_OK ? push(seq, token) : err;
+}
+
+void tri_seq_finish(tri_seq *seq, tr_finish finish) {
+    seq->finish = finish;
+    seq->state = TRI_SEQ_ENDING;
+    tri_text_finish(&seq->text);
+}
+
+static tr_err replay(tr_engine *engine, tri_seq *seq, const int32_t *resume, uint32_t count,
+                     char *ret_why) {
+    for (uint32_t i = 0; i < count && !seq->text.stopped; i++) {
+        bool known = resume[i] >= 0 && resume[i] < llama_vocab_n_tokens(engine->vocab) &&
+                     !llama_vocab_is_eog(engine->vocab, resume[i]);
+        tr_err err = known && seq->count < seq->max ? tri_seq_accept(engine, seq, resume[i])
+                                                    : TR_ERR_INVALID;
+        if (err == TR_ERR_INVALID) {
+            snprintf(ret_why, TR_ENGINE_WHY_size,
+                     "resume: token %u is none that this model could have sent there", i);
+        }
+        if (err != TR_OK) {
+            return err;
+        }
+    }
+    tri_text_resumed(&seq->text);
+    return TR_OK;
+}
+
+static tr_err prepare_chat(tr_engine *engine, tri_seq *seq, const tr_submit *submit,
+                           const int32_t *resume, char *ret_why) {
+    const tr_chat *chat = seq->chat;
+    tr_err err = tri_engine_prompt(engine, chat, &seq->tokens, &seq->count, ret_why);
+    seq->room = seq->count;
+    seq->prompt_count = seq->count;
+    if (err != TR_OK) {
+        return err;
+    }
+    if (seq->count == 0) {
+        snprintf(ret_why, TR_ENGINE_WHY_size, "messages: the prompt is empty");
+        return TR_ERR_INVALID;
+    }
+    if (seq->count >= engine->context_max) {
+        snprintf(ret_why, TR_ENGINE_WHY_size,
+                 "the prompt has %zu tokens, and the context of %s holds %u with the answer: "
+                 "shorten the prompt, or load the model with a larger context",
+                 seq->count, engine->model_name, engine->context_max);
+        return TR_ERR_CONTEXT_LENGTH;
+    }
+    size_t room = engine->context_max - seq->count;
+    bool limited = chat->max_tokens >= 0 && (uint64_t)chat->max_tokens < room;
+    seq->max = seq->count + (limited ? (size_t)chat->max_tokens : room);
+    err = tri_sampler_init(&seq->sampler, engine->vocab, chat, submit->seed, ret_why);
+    if (err == TR_OK) {
+        err = replay(engine, seq, resume, submit->resume_count, ret_why);
+    }
+    if (err == TR_OK && seq->text.stopped) {
+        tri_seq_finish(seq, TR_FINISH_STOP);
+    } else if (err == TR_OK && seq->count >= seq->max) {
+        tri_seq_finish(seq, TR_FINISH_LENGTH);
+    }
+    return err;
+}
+
+static tr_err prepare_count(tr_engine *engine, tri_seq *seq, char *ret_why) {
+    llama_token *tokens = NULL;
+    size_t count = 0;
+    char json[96];
+    tr_err err = tri_engine_prompt(engine, seq->chat, &tokens, &count, ret_why);
+    tr_free(tokens);
+    if (err == TR_OK) {
+        snprintf(json, sizeof json, "{\"tokens\":%zu,\"context\":%u}", count, engine->context_max);
+        err = tri_text_add(&seq->text, json, strlen(json));
+    }
+    if (err == TR_OK) {
+        tri_seq_finish(seq, TR_FINISH_STOP);
+    }
+    return err;
+}
+
+tr_err tri_seq_prepare(tr_engine *engine, tri_seq *seq, const tr_submit *submit,
+                       const int32_t *resume, char *ret_why) {
+    ret_why[0] = '\0';
+    switch (seq->op) {
+    case TR_OP_CHAT:
+        if (engine->context == NULL) {
+            snprintf(ret_why, TR_ENGINE_WHY_size, "%s is an embedding model: it cannot chat",
+                     engine->model_name);
+            return TR_ERR_UNSUPPORTED;
+        }
+        return prepare_chat(engine, seq, submit, resume, ret_why);
+    case TR_OP_COUNT:
+        return prepare_count(engine, seq, ret_why);
+    case TR_OP_EMBED:
+        return TR_OK;
+    case TR_OP_CONTROL:
+        break;
+    }
+    return TR_ERR_UNSUPPORTED;
+}
+
+void tri_seq_remove(tr_engine *engine, tri_seq *seq, bool spoilt) {
+    tri_seq **at = &engine->first;
+    while (*at != seq) {
+        TR_ASSERT(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = seq->next;
+    if (engine->last == &seq->next) {
+        engine->last = at;
+    }
+    engine->active--;
+    tri_slot_release(engine, seq, spoilt);
+    tri_sampler_fini(&seq->sampler);
+    tri_text_fini(&seq->text);
+    tr_chat_free(seq->chat);
+    tr_free(seq->tokens);
+    tr_free(seq->embedding);
+    tr_free(seq);
+}
