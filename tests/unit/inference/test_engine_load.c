@@ -1,0 +1,165 @@
+/* Loading: whatever is wrong with a model file is said in a sentence, and nothing crashes. */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "tests/unit/inference/engine_rig.h"
+
+static char why[TR_ENGINE_WHY_size];
+
+static void no_message(void *arg, tr_msg *msg) {
+    (void)arg;
+    tr_msg_free(msg);
+}
+
+static tr_err load(const char *file, const char *chat_template) {
+    tr_engine *engine = NULL;
+    tr_engine_spec spec = {.model_file = file,
+                           .model_name = "tiny",
+                           .chat_template = chat_template,
+                           .sequences = 1,
+                           .context = 256,
+                           .threads = 1,
+                           .emit = no_message};
+    tr_err err = tr_engine_new(&spec, &engine, why);
+    if (err == TR_OK) {
+        tr_engine_free(engine);
+    }
+    return err;
+}
+
+static bool why_has(const char *text) {
+    bool has = strstr(why, text) != NULL;
+    if (!has) {
+        printf("\n  why: %s\n", why);
+    }
+    return has;
+}
+
+static void missing_file_is_named(void) {
+    CU_ASSERT_EQUAL(load("/nonexistent/x.gguf", NULL), TR_ERR_NOT_FOUND);
+    CU_ASSERT_TRUE(why_has("/nonexistent/x.gguf: No such file"));
+    CU_ASSERT_EQUAL(load("/tmp", NULL), TR_ERR_INVALID);
+    CU_ASSERT_TRUE(why_has("it is no file"));
+}
+
+static void other_formats_are_refused(void) {
+    char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_CHAIN});
+    FILE *out = fopen(file, "wb");
+    fputs("PK\003\004 this is a zip", out);
+    fclose(out);
+    CU_ASSERT_EQUAL(load(file, NULL), TR_ERR_INVALID);
+    CU_ASSERT_TRUE(why_has("no GGUF"));
+    CU_ASSERT_EQUAL(truncate(file, 0), 0);
+    CU_ASSERT_EQUAL(load(file, NULL), TR_ERR_INVALID);
+    unlink(file);
+    free(file);
+}
+
+static void every_truncation_is_noticed(void) {
+    char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_CHAIN});
+    struct stat st;
+    CU_ASSERT_EQUAL_FATAL(stat(file, &st), 0);
+    for (int i = 39; i >= 0; i--) {
+        off_t size = i < 20 ? i * 7 : st.st_size * (i - 19) / 21;
+        CU_ASSERT_EQUAL(truncate(file, size), 0);
+        CU_ASSERT_EQUAL(load(file, NULL), TR_ERR_INVALID);
+        CU_ASSERT_TRUE(why_has(file));
+    }
+    unlink(file);
+    free(file);
+}
+
+/* Bytes overwritten in the head: libllama may still load it, but it must not crash on it. */
+static void corrupt_head_is_survived(void) {
+    int refused = 0;
+    for (unsigned i = 0; i < 24; i++) {
+        char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_CHAIN});
+        FILE *out = fopen(file, "r+b");
+        fseek(out, 4 + (long)i * 17, SEEK_SET);
+        fwrite("\xff\xff\xff\xff", 1, 4, out);
+        fclose(out);
+        refused += load(file, NULL) != TR_OK;
+        unlink(file);
+        free(file);
+    }
+    CU_ASSERT_TRUE(refused > 6);
+}
+
+static void unknown_chat_template_is_refused_with_the_fix(void) {
+    char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_CHAIN,
+                                           .chat_template = "{{ some | jinja | nobody | knows }}"});
+    CU_ASSERT_EQUAL(load(file, NULL), TR_ERR_UNSUPPORTED);
+    CU_ASSERT_TRUE(why_has("--chat-template"));
+    CU_ASSERT_TRUE(why_has("chatml"));
+    CU_ASSERT_EQUAL(load(file, "chatml"), TR_OK);
+    CU_ASSERT_EQUAL(load(file, "nonsense"), TR_ERR_UNSUPPORTED);
+    unlink(file);
+    free(file);
+}
+
+static void model_without_a_template_refuses_chats_only(void) {
+    char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_RANDOM, .chat_template = ""});
+    rig r = {0};
+    tr_engine_spec spec = {.model_file = file,
+                           .model_name = "tiny",
+                           .sequences = 1,
+                           .context = 256,
+                           .threads = 1,
+                           .emit = rig_emit,
+                           .arg = &r};
+    CU_ASSERT_EQUAL_FATAL(tr_engine_new(&spec, &r.engine, why), TR_OK);
+    rig_stream *s = rig_ask(&r, 1, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    CU_ASSERT_EQUAL(s->err, TR_ERR_UNSUPPORTED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(s->message, "chat_template"));
+    tr_submit head = rig_plenty;
+    head.op = TR_OP_EMBED;
+    rig_submit(&r, 2, &head, NULL, "{\"input\":\"hi\"}");
+    while (tr_engine_step(r.engine)) {
+    }
+    CU_ASSERT_EQUAL(rig_of(&r, 2)->err, TR_OK);
+    rig_close(&r);
+    unlink(file);
+    free(file);
+}
+
+static uint32_t percents[3];
+
+static bool on_progress(void *arg, uint32_t percent) {
+    percents[0] = percents[1]++ == 0 ? percent : percents[0];
+    percents[2] = percent;
+    return arg == NULL;
+}
+
+static void progress_is_told_and_a_load_can_be_stopped(void) {
+    char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_CHAIN});
+    tr_engine *engine = NULL;
+    tr_engine_spec spec = {.model_file = file,
+                           .model_name = "tiny",
+                           .threads = 1,
+                           .context = 256,
+                           .progress = on_progress,
+                           .emit = no_message};
+    CU_ASSERT_EQUAL(tr_engine_new(&spec, &engine, why), TR_OK);
+    CU_ASSERT_TRUE(percents[1] > 1);
+    CU_ASSERT_EQUAL(percents[2], 100);
+    tr_engine_free(engine);
+    spec.arg = percents;
+    CU_ASSERT_EQUAL(tr_engine_new(&spec, &engine, why), TR_ERR_CANCELLED);
+    unlink(file);
+    free(file);
+}
+
+int main(void) {
+    CU_TestInfo tests[] = {
+#define T(name) {#name, name}
+        T(missing_file_is_named),
+        T(other_formats_are_refused),
+        T(every_truncation_is_noticed),
+        T(corrupt_head_is_survived),
+        T(unknown_chat_template_is_refused_with_the_fix),
+        T(model_without_a_template_refuses_chats_only),
+        T(progress_is_told_and_a_load_can_be_stopped),
+        CU_TEST_INFO_NULL,
+    };
+    return rig_main("engine_load", tests);
+}
