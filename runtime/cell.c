@@ -199,6 +199,7 @@ tr_err tri_start(tr_shard *shard, const tr_spawn_spec *spec, tr_id spawner, tr_m
 }
 
 void tri_end(tr_self *self, tr_err reason) {
+    reason = reason == TR_DONE ? TR_OK : reason;
     if (self->running > 0) {
         if (!self->ending) {
             self->ending = true;

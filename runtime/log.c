@@ -16,7 +16,9 @@
 #include "runtime/cell.h"
 
 #define LINE_MAX_BYTES 4096
-#define FIELDS_MAX 2048
+#define FIELDS_MAX 1024 /* of msg and of the fields, each */
+
+#define ESCAPED_MAX 6 /* bytes that one may become */
 
 /* Relaxed everywhere: each is a setting of its own and orders nothing else. */
 static _Atomic int log_fd = STDERR_FILENO;
@@ -61,7 +63,7 @@ bool tr_log_level_parse(const char *name, tr_log_level *ret) {
     return false;
 }
 
-/* How `c` stands inside quotes; the same in logfmt and JSON. */
+/* How `c`, an ASCII character, stands inside quotes; the same in logfmt and JSON. */
 static size_t escape(unsigned char c, char out[7]) {
     static const char hex[] = "0123456789abcdef";
     static const char from[] = "\"\\\n\r\t";
@@ -85,6 +87,16 @@ static size_t escape(unsigned char c, char out[7]) {
     return 1;
 }
 
+/* Bytes of the UTF-8 character at `text`; 0 = none begins there. */
+static size_t character(const char *text, size_t size) {
+    for (size_t count = 2; count <= 4 && count <= size; count++) {
+        if (tr_utf8_valid(text, count)) {
+            return count;
+        }
+    }
+    return 0;
+}
+
 const char *tr_log_quote(const char *text, size_t text_size, char *buf, size_t size) {
     size_t used = 0;
     if (size < 3) {
@@ -94,19 +106,24 @@ const char *tr_log_quote(const char *text, size_t text_size, char *buf, size_t s
         return buf;
     }
     buf[used++] = '"';
-    size_t i = 0;
-    for (; i < text_size; i++) {
-        char escaped[7];
-        size_t count = escape((unsigned char)text[i], escaped);
+    for (size_t i = 0; i < text_size;) {
+        char escaped[7] = "\\ufffd"; /* what is no UTF-8 would make the line none */
+        size_t count = 6;
+        size_t taken = 1;
+        if ((unsigned char)text[i] < 0x80) {
+            count = escape((unsigned char)text[i], escaped);
+        } else if (character(text + i, text_size - i) > 0) {
+            taken = character(text + i, text_size - i);
+            count = taken;
+            memcpy(escaped, text + i, count);
+        }
         if (used + count + 2 > size) {
             break;
         }
         memcpy(buf + used, escaped, count);
         used += count;
+        i += taken;
     }
-    /* A character cut in the middle would make the line no UTF-8: its first bytes, which stand
-     * for themselves, go too. */
-    used -= i - tr_utf8_cut(text, text_size, i);
     buf[used++] = '"';
     buf[used] = '\0';
     return buf;
@@ -149,6 +166,9 @@ static bool next_pair(const char **at, tr_str *ret_key, tr_str *ret_value, bool 
         end += end[0] == '\\' && end[1] != '\0' ? 2 : 1;
     }
     *ret_value = (tr_str){c + 1, (size_t)(end - c - 1)};
+    if (*end == '\0' && end > c + 1 && end[-1] == '\\') {
+        ret_value->size--; /* an escape that was cut */
+    }
     *at = *end == '"' ? end + 1 : end;
     return true;
 }
@@ -170,6 +190,10 @@ static void add_json_fields(line *to, const char *fields) {
     tr_str value;
     bool quoted;
     while (next_pair(&fields, &key, &value, &quoted)) {
+        if (to->size + key.size * ESCAPED_MAX + value.size * (quoted ? 1 : ESCAPED_MAX) + 16 >
+            sizeof to->bytes) {
+            return; /* a line that is cut must still be JSON */
+        }
         add_text(to, ",");
         add_quoted(to, key.ptr, key.size);
         add_text(to, ":");

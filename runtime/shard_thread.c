@@ -15,7 +15,7 @@
 #include "runtime/shard_internal.h"
 
 #define EVENTS 64
-#define STEP_MESSAGES 4096U
+#define STEP_MESSAGES 512U /* between two looks at the descriptors and the clock */
 #define WAIT_MAX_MS 3600000U
 #define WAKE_KEY 0U /* generation 0: never a watch */
 

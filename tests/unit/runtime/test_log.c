@@ -82,11 +82,31 @@ static void overlong_line_is_cut_and_still_one_line(void) {
     CU_ASSERT_PTR_EQUAL(strchr(line, '\n'), line + size - 1);
 }
 
+static void overlong_json_line_is_still_json(void) {
+    char big[3000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    big[900] = '\\';
+    open_log(TR_LOG_JSON, TR_LOG_INFO);
+    tr_log(TR_LOG_INFO, NULL, big, "a=1 big=\"%s\" z=1", big);
+    const char *line = close_log();
+    size_t size = strlen(line);
+    CU_ASSERT(size > 1000);
+    CU_ASSERT_STRING_EQUAL(line + size - 3, "\"}\n");
+    open_log(TR_LOG_JSON, TR_LOG_INFO);
+    memset(big, '\x01', sizeof big - 1);
+    tr_log(TR_LOG_INFO, NULL, big, "a=1 big=%s", big);
+    line = close_log();
+    size = strlen(line);
+    CU_ASSERT_STRING_EQUAL(line + size - 9, "\",\"a\":1}\n");
+}
+
 static void quote_escapes_and_cuts_between_characters(void) {
     char buf[32];
     CU_ASSERT_STRING_EQUAL(tr_log_quote("a\tb\x01", 4, buf, sizeof buf), "\"a\\tb\\u0001\"");
     CU_ASSERT_STRING_EQUAL(tr_log_quote("", 0, buf, sizeof buf), "\"\"");
     CU_ASSERT_STRING_EQUAL(tr_log_quote("\xc3\xa9\xc3\xa9", 4, buf, 6), "\"\xc3\xa9\"");
+    CU_ASSERT_STRING_EQUAL(tr_log_quote("a\xff\xc3z", 4, buf, sizeof buf), "\"a\\ufffd\\ufffdz\"");
     CU_ASSERT_STRING_EQUAL(tr_log_quote("abc", 3, buf, 2), "");
     CU_ASSERT_STRING_EQUAL(tr_log_quote("\x01", 1, buf, 5), "\"\"");
 }
@@ -114,6 +134,7 @@ int main(void) {
         PUPPET_TEST(level_is_a_threshold_that_changes_at_run_time),
         PUPPET_TEST(levels_are_read_by_name),
         PUPPET_TEST(overlong_line_is_cut_and_still_one_line),
+        PUPPET_TEST(overlong_json_line_is_still_json),
         PUPPET_TEST(quote_escapes_and_cuts_between_characters),
         PUPPET_TEST(actor_is_named),
     };
