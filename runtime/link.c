@@ -43,6 +43,7 @@ struct tr_link {
     tr_link *flush_next, **flush_prev;
     bool handling;  /* tr_link_handle is on the stack */
     bool finishing; /* close when all is written */
+    bool deaf;      /* the peer broke the protocol: what it says is dropped */
     bool gone;      /* detached or freed by fn: tr_link_handle frees it */
     bool at_frame;  /* nothing was read beyond the frame that fn has now */
 };
@@ -385,8 +386,9 @@ static tr_err handle_event(tr_link *link, tr_self *self, const tr_stream_event *
     tr_stream *stream = event->stream;
     switch (event->event) {
     case TR_STREAM_RECEIVED: {
-        tr_err err = take_in(link, self, event->data, event->size);
-        if (err == TR_OK && link->stream == stream) {
+        tr_err err = link->deaf ? TR_OK : take_in(link, self, event->data, event->size);
+        link->deaf = link->deaf || err == TR_ERR_PROTOCOL || err == TR_ERR_TOO_LARGE;
+        if ((err == TR_OK || link->deaf) && link->stream == stream) {
             stream->transport->received(stream);
         }
         return err;
@@ -422,7 +424,7 @@ tr_err tr_link_handle(tr_link *link, tr_self *self, tr_msg *msg) {
         free_link(link);
         return TR_DONE;
     }
-    if (err != TR_OK) {
+    if (err != TR_OK && (!link->deaf || event->event != TR_STREAM_RECEIVED)) {
         close_stream(link);
     }
     return err;

@@ -41,8 +41,9 @@ TR_MUST_USE tr_err tr_link_new(tr_self *self, tr_stream *stream, size_t body_max
 void tr_link_set_body_max(tr_link *link, size_t body_max);
 /* Handles a STREAM message of this link's stream: RECEIVED, SENT, CLOSED; another stream's is
  * ignored (TR_OK). TR_OK: go on. TR_DONE: fn detached or freed the link, it is gone. TR_ERR_CLOSED:
- * the peer left; TR_ERR_PROTOCOL, TR_ERR_TOO_LARGE: it broke the protocol; an error of fn;
- * TR_ERR_NOMEM. After an error: tr_link_free. */
+ * the peer left; TR_ERR_PROTOCOL, TR_ERR_TOO_LARGE: it broke the protocol: nothing more is read,
+ * but last words may be sent before tr_link_finish; an error of fn; TR_ERR_NOMEM. After an error:
+ * tr_link_free. */
 TR_MUST_USE tr_err tr_link_handle(tr_link *link, tr_self *self, tr_msg *msg);
 /* Queues a frame: copies data and body. TR_ERR_STALLED when out_max would be passed, TR_ERR_CLOSED
  * after tr_link_finish, TR_ERR_NOMEM. */

@@ -46,6 +46,8 @@ typedef struct tr_doors_stage {
 void tr_doors_set_up(tr_doors_stage *s);
 void tr_doors_set_up_listening(tr_doors_stage *s);
 void tr_doors_tear_down(tr_doors_stage *s);
+/* Has other functions handle what the two actors get from now on; before anything has come. */
+void tr_doors_take_over(tr_doors_stage *s, tr_probe_fn *fn, void *host, void *guest);
 
 typedef struct tr_doors_listening {
     tr_doors_side *s;

@@ -161,6 +161,9 @@ static tr_err station_handle(tr_self *self, void *state, tr_msg **msg) {
         tr_err err = tr_link_handle(me->link, self, *msg);
         if (err != TR_OK) {
             me->end = err;
+            if (me->keeps && err != TR_ERR_CLOSED) {
+                return TR_OK;
+            }
             if (err != TR_DONE) {
                 tr_link_free(me->link);
             }

@@ -26,6 +26,7 @@ typedef struct tr_station {
     tr_link *link;
     bool raw;
     bool reads; /* a raw station hands its buffers back */
+    bool keeps; /* its link after the peer broke the protocol */
     bool dial_failed;
     size_t body_max;
     size_t out_max;

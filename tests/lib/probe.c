@@ -17,9 +17,9 @@ struct tr_probe {
     pthread_mutex_t mtx;
     pthread_cond_t cond;
     tr_node *node;
+    /* guarded by mtx */
     tr_probe_fn *fn;
     void *arg;
-    /* guarded by mtx */
     tr_id id;
     bool started;
     bool ended;
@@ -126,6 +126,13 @@ tr_probe *tr_probe_new(tr_node *node, uint32_t shard, tr_probe_fn *fn, void *arg
     pthread_mutex_unlock(&probe->mtx);
     TR_ASSERT(started);
     return probe;
+}
+
+void tr_probe_set(tr_probe *probe, tr_probe_fn *fn, void *arg) {
+    pthread_mutex_lock(&probe->mtx);
+    probe->fn = fn;
+    probe->arg = arg;
+    pthread_mutex_unlock(&probe->mtx);
 }
 
 static bool all_done(void *arg) {

@@ -19,6 +19,8 @@ typedef void tr_probe_call(tr_self *self, void *arg);
 
 /* Starts an actor on `shard` of a started node; aborts the test program when it cannot. */
 tr_probe *tr_probe_new(tr_node *node, uint32_t shard, tr_probe_fn *fn, void *arg);
+/* Another function from now on. */
+void tr_probe_set(tr_probe *probe, tr_probe_fn *fn, void *arg);
 /* Runs `call` as the actor; returns when it has run. */
 void tr_probe_run(tr_probe *probe, tr_probe_call *call, void *arg);
 /* Waits until `met` (called with the mutex held) holds; false after ten seconds. */

@@ -110,6 +110,34 @@ static void finish_of_a_quiet_link_ends_it(void) {
     tr_stage_tear_down(&s);
 }
 
+/* A station frees its link on an error; this one says why first. */
+static void do_listen_to_garbage(tr_self *self, tr_station *me, void *arg) {
+    (void)self;
+    me->keeps = *(bool *)arg;
+}
+
+static void last_words_reach_a_peer_that_broke_the_protocol(void) {
+    tr_stage s;
+    tr_stage_set_up_raw(&s, 23);
+    bool keeps = true;
+    tr_stage_tell_and_run(&s, &s.a, do_listen_to_garbage, &keeps);
+    uint8_t junk[1000];
+    memset(junk, 0xff, sizeof junk);
+    tr_stage_raw_write(&s, junk, sizeof junk);
+    CU_ASSERT(s.a.end == TR_ERR_PROTOCOL || s.a.end == TR_ERR_TOO_LARGE);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s.a.link);
+    tr_stage_raw_write(&s, junk, sizeof junk); /* is dropped */
+    tr_msg *fail = tr_msg_failf(TR_ERR_PROTOCOL, "what was that?");
+    size_t size = TR_FRAME_HEADER_size + fail->size;
+    tr_to_send out = {.msgs = {fail}, .count = 1};
+    tr_stage_tell_and_run(&s, &s.a, do_finish, &out);
+    CU_ASSERT_EQUAL(s.b.received, size);
+    CU_ASSERT_EQUAL(s.b.closed, 1);
+    CU_ASSERT_EQUAL(s.a.end, TR_ERR_CLOSED);
+    CU_ASSERT_EQUAL(s.a.count, 0);
+    tr_stage_tear_down(&s);
+}
+
 static tr_err refuse(tr_self *self, void *state, tr_msg **msg) {
     tr_err err = tr_stage_note(self, state, msg);
     (void)err;
@@ -256,6 +284,8 @@ int main(void) {
         {"peer_that_does_not_read_stalls_the_link", peer_that_does_not_read_stalls_the_link},
         {"finish_lets_what_is_queued_go_out", finish_lets_what_is_queued_go_out},
         {"finish_of_a_quiet_link_ends_it", finish_of_a_quiet_link_ends_it},
+        {"last_words_reach_a_peer_that_broke_the_protocol",
+         last_words_reach_a_peer_that_broke_the_protocol},
         {"error_of_the_owner_closes", error_of_the_owner_closes},
         {"owner_may_free_the_link_inside_a_frame", owner_may_free_the_link_inside_a_frame},
         {"handed_over_stream_goes_on_at_its_new_owner",
