@@ -47,7 +47,9 @@ static tr_err resolve(tri_place *place, const char *rest) {
         rest++;
         length -= 2;
     }
-    if (length == 0 || length >= sizeof host || colon[1] == '\0') {
+    char *end = NULL;
+    unsigned long port = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
+    if (length == 0 || length >= sizeof host || port == 0 || port > 65535 || *end != '\0') {
         return tri_say(TR_ERR_INVALID,
                        "\"%s\" needs a host and a port, as in tcp://127.0.0.1:8401.", place->url);
     }
@@ -56,8 +58,8 @@ static tr_err resolve(tri_place *place, const char *rest) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     int status = getaddrinfo(host, colon + 1, &hints, &place->addresses);
     if (status != 0) {
-        return tri_say(status == EAI_SERVICE ? TR_ERR_INVALID : TR_ERR_NO_DAEMON,
-                       "The host of \"%s\" cannot be found: %s.", place->url, gai_strerror(status));
+        return tri_say(TR_ERR_NO_DAEMON, "The host of \"%s\" cannot be found: %s.", place->url,
+                       gai_strerror(status));
     }
     return TR_OK;
 }

@@ -120,8 +120,9 @@ static void write_own(tr_jsonw *w, const tr_options *o) {
 }
 
 static tr_err parse_object(const char *option, const char *text, tr_json **ret) {
+    tr_json *json = NULL;
     tr_json_fault fault = {0};
-    tr_err err = tr_json_parse(text, strlen(text), ret, &fault);
+    tr_err err = tr_json_parse(text, strlen(text), &json, &fault);
     if (err == TR_ERR_INVALID) {
         return tri_say(err, "The option %s is not valid JSON: %s (at byte %zu).", option,
                        fault.reason, fault.offset);
@@ -129,10 +130,11 @@ static tr_err parse_object(const char *option, const char *text, tr_json **ret) 
     if (err != TR_OK) {
         return tri_say_nomem();
     }
-    if (tr_json_type_of(tr_json_root(*ret)) != TR_JSON_OBJECT) {
-        tr_json_free(*ret);
+    if (tr_json_type_of(tr_json_root(json)) != TR_JSON_OBJECT) {
+        tr_json_free(json);
         return refuse(option, "must be a JSON object");
     }
+    *ret = json;
     return TR_OK;
 }
 

@@ -257,7 +257,7 @@ static bool begin(connection *c, stream *s) {
         uint8_t header[TR_FRAME_HEADER_size] = {0, 0, 0, 0x40, TR_KIND_DELTA};
         put(c, header, sizeof header);
     } else if (strcmp(verb, "greedy") == 0) {
-        s->left = s->credit_messages + 1;
+        s->left = 20 * s->credit_messages;
         put_counted(c, s, 8, true);
     } else if (strcmp(verb, "skip") == 0) {
         put_text(c, s, TR_DELTA_TEXT, "0", 1);

@@ -10,25 +10,25 @@
 #include "protocol/client/troupe.h"
 #include "tests/lib/fake_server.h"
 
-static fake_server *fake;
-static tr_client *client;
+__attribute__((unused)) static fake_server *fake;
+__attribute__((unused)) static tr_client *client;
 
 /* CU_ASSERT evaluates its argument twice on some versions; a status is taken first. */
 #define MUST(call) CU_ASSERT_EQUAL_FATAL((call), TR_OK)
 #define SAYS(text, part) CU_ASSERT_PTR_NOT_NULL(strstr((text), (part)))
 
-static int pair_open(void) {
+static inline int pair_open(void) {
     fake = fake_server_start(false, FAKE_WELCOME);
     return fake != NULL && tr_client_open(fake_server_url(fake), &client) == TR_OK ? 0 : 1;
 }
 
-static int pair_close(void) {
+static inline int pair_close(void) {
     tr_client_close(client);
     fake_server_stop(fake);
     return 0;
 }
 
-static tr_request *request_for(const char *target) {
+static inline tr_request *request_for(const char *target) {
     tr_options options = TR_OPTIONS_INIT;
     options.model = target;
     tr_request *request = NULL;
