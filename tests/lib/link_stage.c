@@ -218,6 +218,10 @@ void tr_stage_run(tr_stage *s) {
     }
 }
 
+uint64_t tr_stage_clock_us(void) {
+    return clock_us;
+}
+
 void tr_stage_step(tr_stage *s, uint32_t shard) {
     tr_shard_step(tr_node_shard(s->node, shard), 1000);
     tr_memory_net_step(s->net, clock_us);
@@ -245,6 +249,15 @@ static void do_listen(tr_self *self, tr_station *me, void *arg) {
     tr_listen_spec spec = {.url = URL};
     CU_ASSERT_EQUAL(transport->listen(transport, self, &spec, &me->listener, why, sizeof why),
                     TR_OK);
+}
+
+void tr_stage_do_listen_again(tr_self *self, tr_station *me, void *arg) {
+    char why[128];
+    tr_transport *transport = tr_memory_net_transport(me->stage->net);
+    tr_listen_spec spec = {.url = URL};
+    tr_listener *second;
+    *(bool *)arg =
+        transport->listen(transport, self, &spec, &second, why, sizeof why) == TR_ERR_EXISTS;
 }
 
 void tr_stage_do_dial(tr_self *self, tr_station *me, void *arg) {
@@ -345,11 +358,21 @@ tr_msg *tr_stage_done(void) {
     return tr_msg_done(&head, &view);
 }
 
+void tr_stage_do_drop(tr_self *self, tr_station *me, void *arg) {
+    (void)self;
+    (void)me;
+    tr_to_send *out = arg;
+    for (size_t i = 0; i < out->count; i++) {
+        tr_msg_free(out->msgs[i]);
+    }
+}
+
 void tr_stage_do_send(tr_self *self, tr_station *me, void *arg) {
     tr_to_send *out = arg;
     for (size_t i = 0; i < out->count; i++) {
         if (out->err == TR_OK) {
-            out->err = tr_link_send(me->link, self, out->msgs[i], 1000 + i);
+            out->err = me->link == NULL ? TR_ERR_CLOSED
+                                        : tr_link_send(me->link, self, out->msgs[i], 1000 + i);
             out->sent += out->err == TR_OK;
         }
         tr_msg_free(out->msgs[i]);

@@ -69,6 +69,7 @@ void tr_stage_tell(tr_stage *s, tr_station *who, tr_stage_do_fn *fn, void *arg);
 void tr_stage_tell_and_run(tr_stage *s, tr_station *who, tr_stage_do_fn *fn, void *arg);
 /* One thing each, so that a test may stop on the way. */
 void tr_stage_step(tr_stage *s, uint32_t shard);
+uint64_t tr_stage_clock_us(void);
 
 /* The frame function that writes down what comes. */
 tr_err tr_stage_note(tr_self *self, void *state, tr_msg **msg);
@@ -82,6 +83,8 @@ typedef struct tr_to_send {
     size_t sent;
 } tr_to_send;
 void tr_stage_do_send(tr_self *self, tr_station *me, void *arg);
+void tr_stage_do_drop(tr_self *self, tr_station *me, void *arg);         /* frees them unsent */
+void tr_stage_do_listen_again(tr_self *self, tr_station *me, void *arg); /* *(bool *)arg: refused */
 void tr_stage_do_dial(tr_self *self, tr_station *me, void *arg);
 /* b, which is raw, writes bytes. */
 void tr_stage_raw_write(tr_stage *s, const void *data, size_t size);
