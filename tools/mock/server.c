@@ -1,0 +1,187 @@
+/*
+ * The loop: one epoll over the listener, the signals and the connections, each of which may also be
+ * due at a time. A client that leaves is seen by EPOLLRDHUP at once, also while its answer stalls:
+ * that is what tests of cancelling count on.
+ *
+ * Called by main.c; ends at SIGTERM or SIGINT.
+ */
+#include "tools/mock/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/mock/conn.h"
+
+#define CONNS_max 8192
+
+typedef struct loop {
+    mock_server server;
+    int epoll_fd, listen_fd, signal_fd;
+    mock_conn *conns[CONNS_max];
+    uint32_t events[CONNS_max]; /* what each is watched for */
+    size_t count;
+} loop;
+
+static uint64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static int listen_on(uint16_t port, uint16_t *ret_port) {
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(port),
+                                  .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof(address);
+    int on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 1024) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+        perror("troupe-mock: cannot listen");
+        return -1;
+    }
+    *ret_port = ntohs(address.sin_port);
+    return fd;
+}
+
+static bool watch(const loop *loop, int fd, uint64_t id) {
+    struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = id}};
+    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/* The connections stand close together: the last takes a freed one's place. */
+static void drop(loop *loop, size_t i) {
+    mock_conn_free(loop->conns[i]);
+    loop->count--;
+    loop->conns[i] = loop->conns[loop->count];
+    loop->events[i] = loop->events[loop->count];
+}
+
+static void accept_all(loop *loop) {
+    while (true) {
+        int on = 1;
+        int fd = accept4(loop->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            return;
+        }
+        if (loop->count == CONNS_max) {
+            close(fd);
+            continue;
+        }
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        mock_conn *conn = mock_conn_new(&loop->server, fd);
+        struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data = {.ptr = conn}};
+        if (conn == NULL) {
+            continue;
+        }
+        loop->conns[loop->count] = conn;
+        loop->events[loop->count++] = event.events;
+        if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+            drop(loop, loop->count - 1);
+        }
+    }
+}
+
+/* Lets everything due go on; returns when the next is. */
+static uint64_t advance_all(loop *loop) {
+    uint64_t now = now_us();
+    uint64_t next = CONN_NEVER;
+    for (size_t i = 0; i < loop->count;) {
+        mock_conn *conn = loop->conns[i];
+        if (!mock_conn_advance(conn, now)) {
+            drop(loop, i);
+            continue;
+        }
+        bool full = mock_conn_wants_out(conn);
+        uint32_t events =
+            EPOLLRDHUP | (mock_conn_wants_in(conn) ? EPOLLIN : 0U) | (full ? EPOLLOUT : 0U);
+        if (events != loop->events[i]) {
+            struct epoll_event event = {.events = events, .data = {.ptr = conn}};
+            epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event);
+            loop->events[i] = events;
+        }
+        if (!full && conn->due_us < next) {
+            next = conn->due_us;
+        }
+        i++;
+    }
+    return next;
+}
+
+static int wait_ms(uint64_t next) {
+    uint64_t now = now_us();
+    if (next == CONN_NEVER) {
+        return -1;
+    }
+    return next <= now ? 0 : (int)((next - now + 999) / 1000);
+}
+
+static int run(loop *loop) {
+    struct epoll_event events[256];
+    uint64_t next = CONN_NEVER;
+    while (true) {
+        int count = epoll_wait(loop->epoll_fd, events, 256, wait_ms(next));
+        if (count < 0 && errno != EINTR) {
+            perror("troupe-mock: epoll_wait");
+            return 1;
+        }
+        for (int i = 0; i < count; i++) {
+            if (events[i].data.u64 == 1) {
+                return 0;
+            }
+            if (events[i].data.u64 == 0) {
+                accept_all(loop);
+                continue;
+            }
+            mock_conn *conn = events[i].data.ptr;
+            if ((events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
+                conn->failed = true;
+            } else if ((events[i].events & EPOLLIN) != 0) {
+                mock_conn_readable(conn, now_us());
+            }
+        }
+        next = advance_all(loop);
+    }
+}
+
+int mock_serve(const mock_options *options) {
+    loop *loop = calloc(1, sizeof(*loop));
+    uint16_t port = 0;
+    sigset_t signals;
+    if (loop == NULL) {
+        return 1;
+    }
+    loop->server.options = options;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    loop->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->listen_fd = listen_on(options->port, &port);
+    int status = 1;
+    if (loop->listen_fd >= 0 && loop->signal_fd >= 0 && loop->epoll_fd >= 0 &&
+        watch(loop, loop->listen_fd, 0) && watch(loop, loop->signal_fd, 1)) {
+        printf("listening on http://127.0.0.1:%u/v1\n", (unsigned)port);
+        fflush(stdout);
+        status = run(loop);
+    }
+    while (loop->count > 0) {
+        drop(loop, loop->count - 1);
+    }
+    close(loop->listen_fd);
+    close(loop->signal_fd);
+    close(loop->epoll_fd);
+    free(loop);
+    return status;
+}
