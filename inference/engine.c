@@ -126,6 +126,10 @@ void tr_engine_add(tr_engine *engine, uint64_t ref, const tr_submit *submit, con
 }
 
 void tr_engine_submit(tr_engine *engine, tr_msg *submit) {
+    if (tri_seq_find(engine, submit->ref) != NULL) {
+        tr_msg_free(submit);
+        return;
+    }
     const tr_submit *head = (const tr_submit *)submit->data;
     tr_submit_view view = tr_submit_read(head);
     tr_chat *chat = NULL;
@@ -152,6 +156,12 @@ void tr_engine_cancel(tr_engine *engine, uint64_t ref) {
     tri_seq *seq = tri_seq_find(engine, ref);
     if (seq != NULL) {
         fail(engine, seq, TR_ERR_CANCELLED, 0, "", false);
+    }
+}
+
+void tr_engine_cancel_all(tr_engine *engine) {
+    while (engine->first != NULL) {
+        tr_engine_cancel(engine, engine->first->ref);
     }
 }
 

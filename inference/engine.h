@@ -65,10 +65,12 @@ void tr_engine_free(tr_engine *engine);
  * CHAT, EMBED, COUNT; the JSON of COUNT is {"tokens": N, "context": M}. `ref` must be new. */
 void tr_engine_add(tr_engine *engine, uint64_t ref, const tr_submit *submit, const int32_t *resume,
                    tr_chat *chat);
-/* As tr_engine_add with a SUBMIT message that passed tr_wire_check; takes it. */
+/* As tr_engine_add with a SUBMIT message that passed tr_wire_check; takes it. One with a ref that
+ * is in use is dropped: its one answer comes from the request that has it. */
 void tr_engine_submit(tr_engine *engine, tr_msg *submit);
 /* FAIL cancelled now, and the slot is free for the next decode. An unknown ref is fine. */
 void tr_engine_cancel(tr_engine *engine, uint64_t ref);
+void tr_engine_cancel_all(tr_engine *engine);
 /* More credit; an unknown ref is fine. */
 void tr_engine_credit(tr_engine *engine, uint64_t ref, uint32_t messages, uint32_t bytes);
 
