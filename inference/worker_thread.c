@@ -98,7 +98,7 @@ static void handle(tri_work *work, tr_msg *msg) {
         work->life = msg->ref;
         break;
     default:
-        TR_ASSERT(!"a message that the link does not hand on");
+        TR_ASSERT(msg->kind == TR_KIND_SUBMIT); /* the link hands on nothing else */
     }
     tr_msg_free(msg);
 }

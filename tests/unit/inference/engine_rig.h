@@ -115,7 +115,6 @@ __attribute__((unused)) static void rig_close(rig *r) {
     }
 }
 
-/* Sends a request as a SUBMIT message. */
 __attribute__((unused)) static void rig_submit(rig *r, uint64_t ref, const tr_submit *head,
                                                const int32_t *resume, const char *json) {
     tr_body *body = tr_body_new(strlen(json));
@@ -129,7 +128,6 @@ __attribute__((unused)) static void rig_submit(rig *r, uint64_t ref, const tr_su
 static const tr_submit rig_plenty = {
     .op = TR_OP_CHAT, .credit_messages = 60000, .credit_bytes = 16U << 20, .seed = 7};
 
-/* A whole answer. */
 __attribute__((unused)) static rig_stream *rig_ask(rig *r, uint64_t ref, const char *json) {
     rig_submit(r, ref, &rig_plenty, NULL, json);
     while (tr_engine_step(r->engine)) {
