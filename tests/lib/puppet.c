@@ -119,6 +119,13 @@ const tr_behaviour puppet_trapper = {.name = "trapper",
                                      .handle = handle,
                                      .stop = stop};
 
+const tr_behaviour puppet_silent = {.name = "silent",
+                                    .state_size = sizeof(puppet_args),
+                                    .acks_itself = true,
+                                    .init = init,
+                                    .handle = handle,
+                                    .stop = stop};
+
 puppet_record *puppet_of(void *state) {
     return ((puppet_args *)state)->record;
 }

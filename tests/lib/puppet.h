@@ -44,6 +44,7 @@ typedef void puppet_fn(tr_self *self, void *arg);
 extern uint64_t puppet_clock_us;
 extern const tr_behaviour puppet_behaviour; /* ends at EXIT */
 extern const tr_behaviour puppet_trapper;   /* notes EXIT and goes on */
+extern const tr_behaviour puppet_silent;    /* is not up until it calls tr_started */
 
 tr_node *puppet_node(uint32_t shards);
 /* Steps until nothing is left to do. */

@@ -51,8 +51,11 @@ static void open_stage(stage *s, tr_strategy strategy) {
 
 static void spawn_sup(tr_self *self, void *arg) {
     stage *s = arg;
-    tr_spawn_spec spec = {
-        .behaviour = &tr_supervisor, .args = &s->sup, .args_size = sizeof s->sup, .name = "sup"};
+    tr_spawn_spec spec = {.behaviour = &tr_supervisor,
+                          .args = &s->sup,
+                          .args_size = sizeof s->sup,
+                          .name = "sup",
+                          .registers = true};
     CU_ASSERT_EQUAL(tr_spawn_on(self, 0, &spec, 1), TR_OK);
 }
 
@@ -574,6 +577,60 @@ static void failing_supervisor_is_restarted_by_its_own(void) {
     close_stage(&s);
 }
 
+static void say_up(tr_self *self, void *arg) {
+    (void)arg;
+    tr_started(self, TR_OK);
+}
+
+static void say_failed(tr_self *self, void *arg) {
+    (void)arg;
+    tr_started(self, TR_ERR_CONNECT);
+}
+
+static void ask_end_by_name(tr_self *self, void *arg) {
+    tr_exit(self, tr_whereis(((stage *)arg)->node, "sup"), TR_ERR_SHUTDOWN);
+}
+
+static void child_that_acks_itself_holds_up_the_next(void) {
+    stage s;
+    open_stage(&s, TR_ONE_FOR_ONE);
+    s.specs[1].behaviour = &puppet_silent;
+    puppet_tell(s.node, &s.boss, spawn_sup, &s);
+    CU_ASSERT_EQUAL(s.child[1].starts, 1);
+    CU_ASSERT_EQUAL(s.child[2].starts, 0);
+    CU_ASSERT_EQUAL(s.boss.count, 0);
+    puppet_tell(s.node, &s.child[1], say_up, NULL);
+    CU_ASSERT_EQUAL(s.child[2].starts, 1);
+    expect_answer(&s, 1, TR_OK);
+    close_stage(&s);
+}
+
+static void child_that_says_it_failed_fails_the_start(void) {
+    stage s;
+    open_stage(&s, TR_ONE_FOR_ONE);
+    s.specs[1].behaviour = &puppet_silent;
+    puppet_tell(s.node, &s.boss, spawn_sup, &s);
+    puppet_tell(s.node, &s.child[1], say_failed, NULL);
+    CU_ASSERT_EQUAL(s.child[0].stops, 1);
+    CU_ASSERT_EQUAL(s.child[2].starts, 0);
+    expect_answer(&s, 1, TR_ERR_CONNECT);
+    close_stage(&s);
+}
+
+static void supervisor_told_to_end_stops_a_child_that_still_starts(void) {
+    stage s;
+    open_stage(&s, TR_ONE_FOR_ONE);
+    s.specs[1].behaviour = &puppet_silent;
+    puppet_tell(s.node, &s.boss, spawn_sup, &s);
+    puppet_tell(s.node, &s.boss, ask_end_by_name, &s);
+    CU_ASSERT_EQUAL(s.child[1].stops, 1);
+    CU_ASSERT_EQUAL(s.child[1].reason, TR_ERR_SHUTDOWN);
+    CU_ASSERT_EQUAL(s.child[0].stops, 1);
+    expect_answer(&s, 1, TR_ERR_SHUTDOWN);
+    CU_ASSERT_EQUAL(tr_shard_actors(tr_node_shard(s.node, 0)), 1);
+    close_stage(&s);
+}
+
 static void nothing_starts_while_a_supervisor_ends(void) {
     stage s;
     open_stage(&s, TR_ONE_FOR_ONE);
@@ -616,6 +673,9 @@ int main(void) {
         PUPPET_TEST(stopping_a_child_that_backs_off_forgets_it),
         PUPPET_TEST(adopting_supervisor_stops_whoever_was_spawned_under_it),
         PUPPET_TEST(failing_supervisor_is_restarted_by_its_own),
+        PUPPET_TEST(child_that_acks_itself_holds_up_the_next),
+        PUPPET_TEST(child_that_says_it_failed_fails_the_start),
+        PUPPET_TEST(supervisor_told_to_end_stops_a_child_that_still_starts),
         PUPPET_TEST(nothing_starts_while_a_supervisor_ends),
     };
     tr_log_set(TR_LOG_LOGFMT, TR_LOG_ERROR, -1);
