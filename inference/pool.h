@@ -8,7 +8,8 @@
  *                     ╰─ workers:MODEL, while the model is loaded ── a worker actor a process
  *
  * A local worker is started as
- *     PROGRAM --dial URL --nonce HEX --model NAME --file PATH --sequences N --context N --threads N
+ *     PROGRAM --dial URL --nonce HEX --name MODEL --model FILE --sequences N --context N --threads
+ * N
  *             --gpu-layers N
  * with OMP_WAIT_POLICY=passive and GGML_NO_BACKTRACE=1. It dials URL, sends HELLO (role worker,
  * that nonce), waits for WELCOME, loads, answers every PING also while it loads or decodes, and
@@ -21,8 +22,9 @@
 #include "protocol/limits.h"
 #include "runtime/supervisor.h"
 
-#define TR_POOL_MODEL_max (TR_ACTOR_NAME_max - 9) /* a model's name: "pool-sup:" stands before it  \
-                                                   */
+#define TR_POOL_MODEL_max                                                                          \
+    (TR_ACTOR_NAME_max - 9)      /* a model's name: "pool-sup:" stands before it                   \
+                                  */
 #define TR_POOL_WAITING_max 8192 /* RESERVEs that wait, unless the spec says less */
 #define TR_POOL_WORKERS_max 64   /* of either sort */
 #define TR_POOL_SILENCE_MS_default 10000

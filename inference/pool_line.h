@@ -1,0 +1,124 @@
+/*
+ * The pool's books: its workers, those who wait for a sequence and those who hold one, and what it
+ * does about them. Internal to inference/pool.c, pool_line.c and pool_status.c.
+ */
+#ifndef TR_INFERENCE_POOL_LINE_H
+#define TR_INFERENCE_POOL_LINE_H
+
+#include "inference/pool_internal.h"
+
+/* A worker's actor as the pool knows it. */
+typedef struct tri_member {
+    struct tri_member *next; /* in the order of their coming */
+    tr_id id;
+    uint64_t monitor;
+    tri_worker_note note; /* the last */
+    bool was_ready;
+    bool leaving;    /* no more grants */
+    bool quarantine; /* holds a suspect that has not shown a token yet: no more grants */
+    uint32_t used;   /* sequences granted */
+    uint32_t fresh;  /* of them, those that have not shown a token yet */
+} tri_member;
+
+typedef enum tri_place {
+    TRI_WAITING = 1,
+    TRI_CALLED, /* its turn is now */
+    TRI_GRANTED,
+    TRI_REMEMBERED, /* its worker died before a new token came; the next RESERVE is a suspect's */
+} tri_place;
+
+/* A reservation, from RESERVE until SETTLE or the call's DOWN. */
+typedef struct tri_holder {
+    struct tri_holder *hash_next;
+    struct tri_holder *line_next, *line_prev; /* while it waits */
+    tr_id call;
+    uint64_t ref;
+    uint64_t monitor;
+    uint64_t came_us;
+    uint64_t until_us;
+    tr_id avoid;
+    tri_member *member; /* NULL once that is gone */
+    tri_place place;
+    int8_t priority;
+    bool resumed;
+    bool suspect;
+    bool fresh;
+} tri_holder;
+
+#define TRI_HOLDER_BUCKETS 256U
+
+typedef struct tri_line {
+    tri_holder *buckets[TRI_HOLDER_BUCKETS];
+    tri_holder *head, *tail;
+    uint32_t waiting;
+    uint32_t granted;
+    uint64_t granted_total;
+} tri_line;
+
+typedef struct tri_asker {
+    tr_id from;
+    uint64_t ref;
+} tri_asker;
+typedef struct tri_askers {
+    tri_asker *list;
+    uint32_t count, room;
+} tri_askers;
+
+typedef enum tri_pool_state {
+    TRI_POOL_UNLOADED,
+    TRI_POOL_LOADING,
+    TRI_POOL_READY,
+    TRI_POOL_FAILED,
+    TRI_POOL_UNLOADING,
+    TRI_POOL_N
+} tri_pool_state;
+extern const char *const tri_pool_state_names[TRI_POOL_N];
+
+typedef enum tri_local { TRI_LOCAL_OFF, TRI_LOCAL_ON, TRI_LOCAL_STOPPING } tri_local;
+
+typedef struct tri_pool {
+    const tr_pool_plan *plan;
+    tri_pool_state state;
+    tri_line line;
+    tri_member *members;
+    uint8_t digest[32]; /* of the model that is served */
+    bool has_digest;
+    /* the workers' supervisor and what it does */
+    tri_local local;
+    bool stop_sent;
+    uint64_t serial; /* the last question to a supervisor */
+    uint64_t sup_asked, stop_asked;
+    uint64_t sup_monitor;
+    bool index_failed[TR_POOL_WORKERS_max];
+    uint32_t index_starts[TR_POOL_WORKERS_max];
+    uint32_t restarts;
+    uint32_t load_crashes; /* in a row, without a worker that got ready */
+    /* why it failed */
+    bool failed;
+    uint32_t failures; /* in a row */
+    uint64_t retry_us;
+    tr_err fail_err;
+    char why[640];
+    tri_askers loads, unloads;
+    bool ever_joined;
+    uint64_t idle_timer, grace_timer;
+} tri_pool;
+
+/* pool_line.c: who waits and who holds a sequence. */
+tr_err tri_line_reserve(tr_self *self, tri_pool *pool, const tr_msg *msg);
+void tri_line_settle(tr_self *self, tri_pool *pool, const tr_msg *msg);
+void tri_line_call_ended(tr_self *self, tri_pool *pool, tr_id call);
+void tri_line_first_token(tri_pool *pool, tr_id worker, const tri_first_token *first);
+void tri_line_member_gone(tri_pool *pool, const tri_member *member);
+/* Grants what can be granted, in order. */
+void tri_line_advance(tr_self *self, tri_pool *pool);
+/* Everyone who waits gets this FAIL. */
+void tri_line_refuse_all(tr_self *self, tri_pool *pool, tr_err err, const char *why);
+void tri_line_fini(tri_line *line);
+
+/* pool_status.c */
+tr_err tri_pool_tell_status(tr_self *self, const tri_pool *pool, const tr_msg *asked);
+void tri_pool_describe(const void *state, char *buf, size_t size);
+uint32_t tri_pool_ready_members(const tri_pool *pool);
+
+#endif
