@@ -38,6 +38,31 @@ static void two_hundred_dials_at_once_succeed(void) {
     tr_doors_tear_down(&s);
 }
 
+static bool any_answer(void *arg) {
+    const tr_doors_side *s = arg;
+    return s->opened + s->failed > 0;
+}
+
+static int make_socket(const tr_doors_stage *s);
+
+static void full_backlog_is_tried_again(void) {
+    tr_doors_stage s;
+    tr_doors_set_up(&s);
+    int busy = make_socket(&s);
+    CU_ASSERT_EQUAL(listen(busy, 0), 0);
+    int first = tr_doors_raw_connect(s.path); /* fills the backlog */
+    CU_ASSERT_FATAL(first >= 0);
+    CU_ASSERT_EQUAL(tr_doors_dial(&s.guest, s.url, NULL, 1), TR_OK);
+    CU_ASSERT(tr_probe_stays(s.guest.probe, 100, any_answer, &s.guest));
+    int taken = accept(busy, NULL, NULL);
+    CU_ASSERT(tr_doors_await(&s.guest, tr_doors_opened, 1));
+    CU_ASSERT_EQUAL(s.guest.opened, 1);
+    close(taken);
+    close(first);
+    close(busy);
+    tr_doors_tear_down(&s);
+}
+
 static void four_mebibytes_arrive_whole(void) {
     tr_doors_stage s;
     tr_doors_set_up_listening(&s);
@@ -100,6 +125,21 @@ static void close_while_a_send_flies_frees_it(void) {
     close(fd);
     tr_doors_check_well(&s);
     tr_doors_tear_down(&s); /* the sanitizer build finds the body if it was not freed */
+}
+
+/* Half a close counts as the whole, also while a send waits for the peer to read. */
+static void peer_that_closes_its_half_is_gone(void) {
+    tr_doors_stage s;
+    tr_doors_set_up_listening(&s);
+    int fd = tr_doors_raw_connect(s.path);
+    CU_ASSERT_FATAL(fd >= 0);
+    CU_ASSERT_FATAL(tr_doors_await(&s.host, tr_doors_opened, 1));
+    tr_doors_send(&s.host, 0, 1, 8UL << 20);
+    CU_ASSERT_EQUAL(shutdown(fd, SHUT_WR), 0);
+    CU_ASSERT(tr_doors_await(&s.host, tr_doors_gone, 1));
+    CU_ASSERT_EQUAL(s.host.ends[0].sent, 0);
+    close(fd);
+    tr_doors_tear_down(&s);
 }
 
 /* ---- claims: peers that misbehave ---- */
@@ -361,10 +401,12 @@ int main(void) {
     CU_TestInfo tests[] = {
         {"bytes_come_back", bytes_come_back},
         {"two_hundred_dials_at_once_succeed", two_hundred_dials_at_once_succeed},
+        {"full_backlog_is_tried_again", full_backlog_is_tried_again},
         {"four_mebibytes_arrive_whole", four_mebibytes_arrive_whole},
         {"close_is_seen_by_the_other_side", close_is_seen_by_the_other_side},
         {"last_words_are_read_before_the_end", last_words_are_read_before_the_end},
         {"close_while_a_send_flies_frees_it", close_while_a_send_flies_frees_it},
+        {"peer_that_closes_its_half_is_gone", peer_that_closes_its_half_is_gone},
         {"connect_and_close_costs_nothing_afterwards", connect_and_close_costs_nothing_afterwards},
         {"silent_peer_costs_nothing", silent_peer_costs_nothing},
         {"stream_that_nobody_takes_is_closed", stream_that_nobody_takes_is_closed},
