@@ -59,7 +59,13 @@ static int use_own(const char *url) {
     return wrong;
 }
 
-static int be_child(const tr_request *request) {
+/* The children begin when all have been forked: a sanitizer's allocator is not put in order by
+ * fork, so the fake daemon's thread must be at rest then. */
+static int be_child(const tr_request *request, const int gate[2]) {
+    char byte;
+    close(gate[1]);
+    while (read(gate[0], &byte, 1) != 0) {
+    }
     int wrong = touch_inherited(request);
     if (wrong == 0) {
         wrong = use_own(fake_server_url(fake)) * 20;
@@ -85,13 +91,20 @@ static void a_pre_fork_server_of_eight_works(void) {
     MUST(tr_client_submit(client, never, NULL, ignore_done, NULL, &inherited_id));
     CU_ASSERT_TRUE(tr_client_fd(client) >= 0);
     pid_t children[CHILDREN];
+    int gate[2];
+    CU_ASSERT_EQUAL_FATAL(pipe(gate), 0);
+    CU_ASSERT_TRUE(fake_server_until(fake, open_is, 2));
+    fake_server_hang(fake, true);
     for (int i = 0; i < CHILDREN; i++) {
         children[i] = fork();
         CU_ASSERT_TRUE_FATAL(children[i] >= 0);
         if (children[i] == 0) {
-            _exit(be_child(request));
+            _exit(be_child(request, gate));
         }
     }
+    fake_server_hang(fake, false);
+    close(gate[0]);
+    close(gate[1]);
     for (int i = 0; i < CHILDREN; i++) {
         CU_ASSERT_EQUAL(status_of(children[i]), 0);
     }
@@ -116,6 +129,7 @@ static void nng_is_refused_in_a_child_of_its_user(void) {
     options.url = "tls+tcp://127.0.0.1:1";
     options.ca_file = "/dev/null";
     CU_ASSERT_NOT_EQUAL(tr_client_open_with(&options, &none), TR_OK); /* NNG is in use now */
+    fake_server_hang(fake, true);
     pid_t child = fork();
     CU_ASSERT_TRUE_FATAL(child >= 0);
     if (child == 0) {
@@ -125,6 +139,7 @@ static void nng_is_refused_in_a_child_of_its_user(void) {
         wrong += use_own(fake_server_url(fake));
         _exit(wrong);
     }
+    fake_server_hang(fake, false);
     CU_ASSERT_EQUAL(status_of(child), 0);
 }
 
