@@ -286,7 +286,7 @@ const char *tr_result_opaque(const tr_result *result, const char *name) {
     return NULL;
 }
 
-void tr_free(void *memory) {
+void tr_memory_free(void *memory) {
     free(memory);
 }
 

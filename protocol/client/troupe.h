@@ -9,7 +9,7 @@
  * Fork: a client belongs to the process that opened it. In a child every call answers
  * TR_ERR_FORKED, tr_client_close frees memory only, and the child opens its own client.
  * Strings are UTF-8 with a NUL at the end. What goes in is copied; what comes out is borrowed from
- * the object it came from, unless "free it with tr_free" is said.
+ * the object it came from, unless "free it with tr_memory_free" is said.
  * Errors: a function that can fail returns tr_err, and tr_client_error() then says in a sentence
  * what happened and what to do. Results are written on success only. What the model or its
  * provider did is in the tr_result, not in the return value.
@@ -137,7 +137,7 @@ TR_MUST_USE tr_err tr_request_tool_result(tr_request *request, const char *call_
                                           const char *text);
 /* Appends the assistant's turn as it came: text, tool calls, the provider's own fields. */
 TR_MUST_USE tr_err tr_request_answer(tr_request *request, const tr_result *result);
-/* The body as it will travel: JSON; free it with tr_free. */
+/* The body as it will travel: JSON; free it with tr_memory_free. */
 TR_MUST_USE tr_err tr_request_json(const tr_request *request, char **ret);
 
 /* ---- Results -------------------------------------------------------------------------------- */
@@ -250,7 +250,7 @@ TR_MUST_USE tr_err tr_client_cancel(tr_client *client, uint64_t id);
 /* ---- Embeddings, counting, models, control: these block -------------------------------------- */
 
 /* Embeds `n` texts (1 to 2048): *ret is n rows of *ret_dim floats, one after the other; free it
- * with tr_free. A failure of the model is returned (there is no result to ask); otherwise as
+ * with tr_memory_free. A failure of the model is returned (there is no result to ask); otherwise as
  * tr_ask. */
 TR_MUST_USE tr_err tr_embed(tr_client *client, const tr_options *options, const char *const *texts,
                             size_t n, float **ret, size_t *ret_dim);
@@ -258,14 +258,14 @@ TR_MUST_USE tr_err tr_embed(tr_client *client, const tr_options *options, const 
 TR_MUST_USE tr_err tr_count_tokens(tr_client *client, const tr_request *request, uint64_t *ret,
                                    bool *ret_exact);
 /* One control request as PROTOCOL.md lists them, such as {"do":"tree"}; *ret is the answer's JSON,
- * free it with tr_free. TR_ERR_NOT_FOUND and the like as the daemon says. */
+ * free it with tr_memory_free. TR_ERR_NOT_FOUND and the like as the daemon says. */
 TR_MUST_USE tr_err tr_control_json(tr_client *client, const char *request_json, char **ret);
 TR_MUST_USE tr_err tr_models_json(tr_client *client, char **ret);
 TR_MUST_USE tr_err tr_load(tr_client *client, const char *model); /* returns when it is loaded */
 TR_MUST_USE tr_err tr_unload(tr_client *client, const char *model);
 
 /* Frees what the library gave away. NULL is fine. */
-void tr_free(void *memory);
+void tr_memory_free(void *memory);
 
 /* "0.1.0", of the library that is loaded. */
 const char *tr_version(void);

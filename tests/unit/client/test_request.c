@@ -18,7 +18,7 @@ static tr_chat *chat_of(const tr_request *request) {
         fprintf(stderr, "%s: %s\n", why, json);
     }
     CU_ASSERT_EQUAL_FATAL(err, TR_OK);
-    tr_free(json);
+    tr_memory_free(json);
     return chat;
 }
 
@@ -35,7 +35,7 @@ static void defaults_say_nothing_but_the_turns(void) {
     MUST(tr_request_json(request, &json));
     CU_ASSERT_STRING_EQUAL(json, "{\"messages\":[{\"role\":\"user\",\"content\":\"a "
                                  "\\\"quoted\\\"\\nline \xE2\x82\xAC\"}]}");
-    tr_free(json);
+    tr_memory_free(json);
     tr_request_free(request);
 }
 

@@ -184,7 +184,7 @@ static void tool_calls_arrive_whole(void) {
               "\"function\":{\"name\":\"look_up\",\"arguments\":\"{\\\"q\\\":0}\"}},{\"id\":"
               "\"id-1\",\"type\":\"function\",\"function\":{\"name\":\"look_up\",\"arguments\":"
               "\"{\\\"q\\\":1}\"}}],\"signature\":\"s1g\"}]}");
-    tr_free(json);
+    tr_memory_free(json);
     tr_request_free(request);
     tr_stream_close(stream);
 }
@@ -284,7 +284,7 @@ static void embeddings_counts_and_control_have_their_own_answers(void) {
     CU_ASSERT_DOUBLE_EQUAL(vectors[2 * 8 + 7], 2 + 7 / 16.0, 1e-6);
     CU_ASSERT_STRING_EQUAL(fake_server_counts(fake).body,
                            "{\"input\":[\"a\",\"b\",\"\\\"c\\\"\"]}");
-    tr_free(vectors);
+    tr_memory_free(vectors);
     options.model = "embed:2:8"; /* a vector is missing */
     CU_ASSERT_EQUAL(tr_embed(client, &options, texts, 3, &vectors, &dimension), TR_ERR_PROTOCOL);
     CU_ASSERT_EQUAL(tr_embed(client, &options, texts, 0, &vectors, &dimension), TR_ERR_INVALID);
@@ -303,10 +303,10 @@ static void embeddings_counts_and_control_have_their_own_answers(void) {
     char *json = NULL;
     MUST(tr_control_json(client, "{\"do\":\"tree\"}", &json));
     CU_ASSERT_STRING_EQUAL(json, "{\"do\":\"tree\"}");
-    tr_free(json);
+    tr_memory_free(json);
     MUST(tr_models_json(client, &json));
     CU_ASSERT_STRING_EQUAL(json, "{\"do\":\"models\"}");
-    tr_free(json);
+    tr_memory_free(json);
     MUST(tr_load(client, "a\"b"));
     CU_ASSERT_STRING_EQUAL(fake_server_counts(fake).body, "{\"do\":\"load\",\"model\":\"a\\\"b\"}");
     MUST(tr_unload(client, "m"));
