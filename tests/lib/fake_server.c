@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -289,6 +290,14 @@ static void on_submit(fake_server *server, connection *c, const tr_frame *frame,
         s->body = (uint8_t *)strdup("{\"tokens\":7,\"exact\":true}");
         s->body_size = strlen((const char *)s->body);
         snprintf(s->verb, sizeof s->verb, "echo");
+    } else if (submit->op == TR_OP_EMBED && s->verb[0] == '\0') {
+        s->a = 3;
+        s->b = 4;
+        snprintf(s->verb, sizeof s->verb, "embed");
+    } else if (s->verb[0] == '\0') {
+        s->a = 3;
+        s->b = 5;
+        snprintf(s->verb, sizeof s->verb, "count");
     }
     s->left = (uint32_t)s->a;
     fake_counts *counts = &server->counts;
@@ -522,6 +531,13 @@ static bool open_socket(fake_server *server) {
     return true;
 }
 
+static void remove_directories(const fake_server *server) {
+    char inner[80];
+    snprintf(inner, sizeof inner, "%s/troupe", server->directory);
+    rmdir(inner);
+    rmdir(server->directory);
+}
+
 fake_server *fake_server_start(bool tcp, fake_greeting greeting) {
     fake_server *server = calloc(1, sizeof *server);
     if (server == NULL) {
@@ -535,12 +551,15 @@ fake_server *fake_server_start(bool tcp, fake_greeting greeting) {
         return NULL;
     }
     server->unix_address.sun_family = AF_UNIX;
+    char inner[80];
+    snprintf(inner, sizeof inner, "%s/troupe", server->directory);
+    mkdir(inner, 0700);
     snprintf(server->unix_address.sun_path, sizeof server->unix_address.sun_path, "%s/troupe.sock",
-             server->directory);
+             inner);
     server->tcp_address.sin_family = AF_INET;
     server->tcp_address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (!open_socket(server)) {
-        rmdir(server->directory);
+        remove_directories(server);
         free(server);
         return NULL;
     }
@@ -559,6 +578,10 @@ fake_server *fake_server_start(bool tcp, fake_greeting greeting) {
     pthread_condattr_destroy(&monotonic);
     TR_ASSERT(pthread_create(&server->thread, NULL, run, server) == 0);
     return server;
+}
+
+const char *fake_server_directory(const fake_server *server) {
+    return server->directory;
 }
 
 const char *fake_server_url(const fake_server *server) {
@@ -646,7 +669,7 @@ void fake_server_stop(fake_server *server) {
     unlock(server);
     pthread_join(server->thread, NULL);
     die_locked(server);
-    rmdir(server->directory);
+    remove_directories(server);
     close(server->wake_fd);
     pthread_mutex_destroy(&server->mtx);
     pthread_cond_destroy(&server->changed);

@@ -17,6 +17,8 @@
  *   greedy          more DELTAs than credit
  *   skip            a gap in the numbers
  *   late            DONE, then a DELTA and another DONE
+ *
+ * Without a target it is count:3:5, and embed:3:4 for op embed.
  */
 #ifndef TESTS_LIB_FAKE_SERVER_H
 #define TESTS_LIB_FAKE_SERVER_H
@@ -49,8 +51,11 @@ typedef struct fake_counts {
 
 typedef struct fake_server fake_server;
 
-/* Listens at ipc://… in a fresh directory, or at tcp://127.0.0.1:PORT. NULL = it cannot. */
+/* Listens at ipc://DIRECTORY/troupe/troupe.sock in a fresh directory, or at tcp://127.0.0.1:PORT.
+ * NULL = it cannot. */
 fake_server *fake_server_start(bool tcp, fake_greeting greeting);
+/* What XDG_RUNTIME_DIR must be for its socket to be the user's. */
+const char *fake_server_directory(const fake_server *server);
 const char *fake_server_url(const fake_server *server);
 void fake_server_greet(fake_server *server, fake_greeting greeting);
 fake_counts fake_server_counts(fake_server *server);
