@@ -17,7 +17,6 @@
 
 #include "protocol/assert.h"
 #include "providers/http_internal.h"
-#include "runtime/log.h"
 #include "runtime/memory.h"
 
 #define TAG_CURL 0U
@@ -190,8 +189,11 @@ static tr_err on_start(tri_http *http, tr_msg *msg) {
     transfer->user = msg->from;
     transfer->ref = msg->ref;
     transfer->slot = slot;
-    err = tri_slots_add(&http->slots, msg->from, msg->ref, slot);
+    transfer->end = tr_http_end_msg(msg->ref, TR_OK, NULL);
+    err = transfer->end == NULL ? TR_ERR_NOMEM
+                                : tri_slots_add(&http->slots, msg->from, msg->ref, slot);
     if (err != TR_OK) {
+        tr_msg_free(transfer->end);
         tr_free(transfer);
         return turn_away(http, msg, err, tr_err_text(err));
     }
@@ -410,9 +412,12 @@ static void finish(tri_transfer *transfer, tr_err err, const char *message) {
     tri_http *http = transfer->http;
     if (!transfer->discards && !transfer->orphaned) {
         tr_msg *end = tr_http_end_msg(transfer->ref, err, err == TR_OK ? NULL : message);
-        if (end == NULL || tr_send_control(http->self, transfer->user, end) != TR_OK) {
-            tr_log(TR_LOG_ERROR, http->self, "out of memory: a transfer's end is lost", "%s", "");
+        if (end == NULL) {
+            end = transfer->end;
+            transfer->end = NULL;
+            ((tr_http_end *)(void *)end->data)->err = (uint32_t)err;
         }
+        (void)!tr_send_control(http->self, transfer->user, end);
     }
     free_transfer(transfer);
 }
@@ -432,6 +437,7 @@ static void free_transfer(tri_transfer *transfer) {
     http->transfers[transfer->slot] = NULL;
     http->active--;
     tr_body_unref(transfer->body);
+    tr_msg_free(transfer->end);
     tr_free(transfer->url);
     tr_free(transfer->head);
     tr_free(transfer->rest);

@@ -20,6 +20,7 @@ typedef struct tri_transfer {
     CURL *easy; /* NULL once curl is done with it */
     struct curl_slist *headers;
     tr_body *body;
+    tr_msg *end; /* made beforehand, for when memory has run out */
     char *url;
     char *head; /* the headers of interest so far */
     size_t head_size;

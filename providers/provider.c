@@ -19,7 +19,6 @@
 #include "protocol/gate.h"
 #include "providers/http.h"
 #include "providers/provider_internal.h"
-#include "runtime/log.h"
 #include "runtime/memory.h"
 
 #define FIRST_BYTE_MS_default 120000U
@@ -204,6 +203,10 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     snprintf(request->target, sizeof(request->target), "%s/%.*s", provider->spec.name,
              (int)view.target.size, view.target.ptr);
     err = tr_monitor(self, msg->from, &request->monitor);
+    request->abort = tr_http_abort_msg(request->http_ref, false);
+    if (err == TR_OK && request->abort == NULL) {
+        err = TR_ERR_NOMEM;
+    }
     if (err == TR_OK) {
         err = tr_decoder_new(provider->dialect, (tr_op)head->op, hear, request, &request->decoder);
     }
@@ -475,10 +478,9 @@ static void close_transfer(tr_self *self, tri_provider *provider, tri_request *r
         return;
     }
     request->transfer_open = false;
-    if (tr_send_control(self, provider->http, tr_http_abort_msg(request->http_ref, gentle)) !=
-        TR_OK) {
-        tr_log(TR_LOG_ERROR, self, "out of memory: a transfer is not closed", "%s", "");
-    }
+    ((tr_http_abort *)(void *)request->abort->data)->gentle = gentle ? 1 : 0;
+    (void)!tr_send_control(self, provider->http, request->abort);
+    request->abort = NULL;
 }
 
 static void forget(tr_self *self, tri_provider *provider, tri_request *request) {
@@ -489,6 +491,7 @@ static void forget(tr_self *self, tri_provider *provider, tri_request *request) 
     tri_slots_remove(&provider->slots, request->caller, request->ref);
     provider->requests[request->http_ref & 0xffffU] = NULL;
     provider->open--;
+    tr_msg_free(request->abort);
     tr_decoder_free(request->decoder);
     tri_pieces_fini(&request->pieces);
     tr_free(request);

@@ -18,6 +18,7 @@ typedef struct tri_request {
     uint64_t http_ref; /* its serial number, and its slot in the lower 16 bits */
     tr_decoder *decoder;
     tri_pieces pieces;
+    tr_msg *abort; /* made beforehand: to close a transfer must not need memory */
     uint32_t credit_messages, credit_bytes;
     uint32_t owed; /* bytes used and not yet given back to the door's window */
     uint64_t started_us, first_us;

@@ -9,6 +9,7 @@
 #include "protocol/gate.h"
 #include "protocol/json.h"
 #include "providers/http.h"
+#include "runtime/memory.h"
 #include "runtime/shard.h"
 
 static uint64_t clock_us;
@@ -26,6 +27,26 @@ static uint64_t test_random(void *arg) {
 static void test_wake(void *arg, uint32_t shard) {
     (void)arg;
     (void)shard;
+}
+
+/* Memory that can run out: so many more allocations succeed; -1 = all. Counted only while the shard
+ * runs, so that the test's own messages are always there. */
+static long allowed = -1;
+static bool stepping;
+
+static void *test_resize(void *arg, void *ptr, size_t size) {
+    (void)arg;
+    if (stepping && allowed == 0) {
+        allowed = -2; /* one fails, the next succeed */
+        return NULL;
+    }
+    allowed -= stepping && allowed > 0 ? 1 : 0;
+    return realloc(ptr, size);
+}
+
+static void test_release(void *arg, void *ptr) {
+    (void)arg;
+    free(ptr);
 }
 
 /* What the door and the caller were sent. */
@@ -174,9 +195,11 @@ static const tr_behaviour door = {.name = "door", .init = door_init, .handle = d
 static const tr_behaviour caller = {.name = "caller", .init = caller_init, .handle = caller_handle};
 
 static void run(void) {
+    stepping = true;
     while (tr_shard_step(tr_node_shard(seen.node, 0), 1000) ||
            tr_shard_has_work(tr_node_shard(seen.node, 0))) {
     }
+    stepping = false;
 }
 
 static void spawn(const tr_spawn_spec *spec) {
@@ -561,6 +584,41 @@ static void bad_requests_are_refused_before_anything_is_sent(void) {
     close_node();
 }
 
+/* One short life of a request while the n-th allocation fails; true when it was reached. */
+static bool starve(long n) {
+    open_node("box", "openai-compatible", "http://box:1/v1");
+    allowed = n;
+    submit(256, 256 * 1024);
+    if (seen.starts == 1) {
+        head(200, "x-request-id: r\n");
+        token("a");
+        data(
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"i\","
+            "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}}]}\n\n");
+        data(STOP);
+    }
+    bool reached = allowed == -2;
+    allowed = -1;
+    bool alive = tr_whereis(seen.node, "provider:box:0") == seen.provider;
+    /* Without memory for the FAIL the actor crashes, and its callers have its DOWN. */
+    CU_ASSERT(seen.dones + seen.fails == 1 || !alive);
+    CU_ASSERT_EQUAL(seen.after_terminal, 0);
+    CU_ASSERT(reached || seen.dones == 1);
+    if (alive) {
+        at_rest();
+    }
+    close_node();
+    return reached;
+}
+
+static void a_failed_allocation_fails_one_request(void) {
+    long n = 0;
+    while (starve(n)) {
+        n++;
+    }
+    CU_ASSERT(n > 20);
+}
+
 static void a_spec_says_what_is_wrong_with_it(void) {
     tr_provider_spec spec;
     char why[200];
@@ -581,6 +639,8 @@ static void a_spec_says_what_is_wrong_with_it(void) {
 }
 
 int main(void) {
+    static const tr_memory memory = {.resize = test_resize, .release = test_release};
+    tr_memory_set(&memory);
     if (CU_initialize_registry() != CUE_SUCCESS) {
         return 1;
     }
@@ -599,6 +659,7 @@ int main(void) {
     CU_ADD_TEST(suite, a_request_may_bring_a_base_url_only_where_the_row_allows_it);
     CU_ADD_TEST(suite, a_whole_answer_has_the_total_time_for_its_first_byte);
     CU_ADD_TEST(suite, bad_requests_are_refused_before_anything_is_sent);
+    CU_ADD_TEST(suite, a_failed_allocation_fails_one_request);
     CU_ADD_TEST(suite, a_spec_says_what_is_wrong_with_it);
     CU_basic_set_mode(CU_BRM_NORMAL);
     CU_basic_run_tests();
