@@ -396,14 +396,12 @@ static tr_err check_whole(reader *r) {
     }
     const tr_config_provider *providers = config->providers.items;
     for (size_t i = 0; i < config->providers.count; i++) {
-        for (size_t k = 0; k < providers[i].keys.count; k++) {
-            const char *key = providers[i].keys.items[k];
-            if (strncmp(key, "env:", 4) != 0 && strncmp(key, "file:", 5) != 0) {
-                return fault(r, NULL,
-                             "providers: %s: keys: entry %zu is neither env:NAME nor file:PATH; "
-                             "keys themselves do not belong in this file",
-                             providers[i].name, k + 1);
-            }
+        const tr_config_strings *keys = &providers[i].keys;
+        if (keys->count > 1 || (keys->count == 1 && strncmp(keys->items[0], "env:", 4) != 0)) {
+            return fault(r, NULL,
+                         "providers: %s: keys: expected one reference env:NAME; keys themselves do "
+                         "not belong in this file",
+                         providers[i].name);
         }
     }
     return TR_OK;

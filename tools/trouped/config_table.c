@@ -28,8 +28,8 @@ static const tri_field provider_fields[] = {
      .type = TRI_FIELD_TEXTS,
      .offset = offsetof(tr_config_provider, keys),
      .otherwise = "[]",
-     .text = "References to keys: `env:NAME` or `file:PATH` (mode 0600); none = the catalog's "
-             "environment variable."},
+     .text = "Where the key is: `[env:NAME]`, a variable of the daemon's environment; none = the "
+             "catalog's."},
     {.name = "at_once",
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_provider, at_once),

@@ -1,0 +1,287 @@
+/* The commands that look at a running daemon and steer it. Their raw JSON is PROTOCOL.md's; --json
+ * prints it as it came. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "protocol/client/socket_path.h"
+#include "tools/troupe/cli.h"
+#include "tools/troupe/launch.h"
+
+/* "%.*s" of a member that is a string. */
+#define STR(value, name)                                                                           \
+    (int)tr_json_string(tr_json_get(value, name)).size,                                            \
+        tr_json_string(tr_json_get(value, name)).ptr != NULL                                       \
+            ? tr_json_string(tr_json_get(value, name)).ptr                                         \
+            : ""
+
+static long long int_of(const tr_json_value *value, const char *name) {
+    return (long long)tr_json_int(tr_json_get(value, name), 0);
+}
+
+static bool is(const tr_json_value *value, const char *name, const char *text) {
+    tr_str str = tr_json_string(tr_json_get(value, name));
+    return str.size == strlen(text) && memcmp(str.ptr, text, str.size) == 0;
+}
+
+/* --- models --- */
+
+static void print_local(const tr_json_value *model) {
+    long long active = 0;
+    for (const tr_json_value *worker = tr_json_first(tr_json_get(model, "workers")); worker != NULL;
+         worker = tr_json_next(worker)) {
+        active += int_of(worker, "active");
+    }
+    printf("%-24.*s %-9.*s workers=%zu active=%lld context=%lld %.*s\n", STR(model, "model"),
+           STR(model, "state"), tr_json_count(tr_json_get(model, "workers")), active,
+           int_of(model, "context"), STR(model, "error"));
+}
+
+int tri_cmd_models(const tri_args *args) {
+    int status;
+    tr_json *json = tri_control(args, "models", NULL, NULL, &status);
+    if (json != NULL && !args->json) {
+        const tr_json_value *root = tr_json_root(json);
+        const tr_json_value *item = tr_json_first(tr_json_get(root, "local"));
+        for (; item != NULL; item = tr_json_next(item)) {
+            print_local(item);
+        }
+        item = tr_json_first(tr_json_get(root, "aliases"));
+        for (; item != NULL; item = tr_json_next(item)) {
+            printf("%-24.*s alias of %.*s\n", (int)tr_json_name(item).size, tr_json_name(item).ptr,
+                   (int)tr_json_string(item).size, tr_json_string(item).ptr);
+        }
+        item = tr_json_first(tr_json_get(root, "providers"));
+        for (; item != NULL; item = tr_json_next(item)) {
+            printf("%.*s/MODEL\n", (int)tr_json_string(item).size, tr_json_string(item).ptr);
+        }
+        printf("default: %.*s\n", STR(root, "default"));
+    }
+    tr_json_free(json);
+    return status;
+}
+
+static int steer(const tri_args *args, const char *verb, const char *name) {
+    if (args->rest_count != 1) {
+        return tri_usage(verb, "expected one %s", name);
+    }
+    int status;
+    tr_json *json = tri_control(args, verb, name, args->rest[0], &status);
+    tr_json_free(json);
+    return status;
+}
+
+int tri_cmd_load(const tri_args *args) {
+    return steer(args, "load", "model");
+}
+
+int tri_cmd_unload(const tri_args *args) {
+    return steer(args, "unload", "model");
+}
+
+int tri_cmd_cancel(const tri_args *args) {
+    return steer(args, "cancel", "id");
+}
+
+int tri_cmd_log_level(const tri_args *args) {
+    if (args->rest_count != 1) {
+        return tri_usage("log-level", "expected error, warn, info or debug");
+    }
+    int status;
+    tr_json_free(tri_control(args, "log_level", "level", args->rest[0], &status));
+    return status;
+}
+
+int tri_cmd_requests(const tri_args *args) {
+    int status;
+    tr_json *json = tri_control(args, "requests", NULL, NULL, &status);
+    if (json != NULL && !args->json) {
+        const tr_json_value *item = tr_json_first(tr_json_get(tr_json_root(json), "requests"));
+        for (; item != NULL; item = tr_json_next(item)) {
+            printf("%.*s %.*s\n", STR(item, "id"), STR(item, "state"));
+        }
+    }
+    tr_json_free(json);
+    return status;
+}
+
+/* --- tree --- */
+
+static void print_actor(const tr_json_value *actor, int depth) {
+    char name[128];
+    bool named = tr_json_string(tr_json_get(actor, "name")).size > 0;
+    snprintf(name, sizeof name, "%.*s", STR(actor, named ? "name" : "kind"));
+    printf("%*s%-*s %-14.*s restarts=%lld mailbox=%lld %.*s\n", 2 * depth, "", 34 - 2 * depth, name,
+           STR(actor, "id"), int_of(actor, "restarts"), int_of(actor, "mailbox"),
+           STR(actor, "state"));
+}
+
+/* The actors come in no order that matters; a child is printed below its parent. */
+static void print_below(const tr_json_value *actors, tr_str parent, int depth) {
+    for (const tr_json_value *actor = tr_json_first(actors); actor != NULL;
+         actor = tr_json_next(actor)) {
+        tr_str above = tr_json_string(tr_json_get(actor, "parent"));
+        if (above.size == parent.size && depth < 16 &&
+            (parent.size == 0 || memcmp(above.ptr, parent.ptr, parent.size) == 0)) {
+            print_actor(actor, depth);
+            print_below(actors, tr_json_string(tr_json_get(actor, "id")), depth + 1);
+        }
+    }
+}
+
+static int print_tree(tr_client *client, const tri_args *args) {
+    int status;
+    tr_json *json = tri_control_on(client, args, "tree", NULL, NULL, &status);
+    if (json != NULL && !args->json) {
+        const tr_json_value *root = tr_json_root(json);
+        print_below(tr_json_get(root, "actors"), (tr_str){NULL, 0}, 0);
+        printf("%zu actors on %lld shards, mailbox %.*s",
+               tr_json_count(tr_json_get(root, "actors")), int_of(root, "shards"),
+               STR(root, "mailbox"));
+        if (is(root, "mailbox", "inproc")) {
+            printf(" (%lld messages through NNG)", int_of(root, "inproc_messages"));
+        }
+        putchar('\n');
+    }
+    tr_json_free(json);
+    return status;
+}
+
+int tri_cmd_tree(const tri_args *args) {
+    tr_client *client;
+    int status;
+    if (!tri_connect(args, &client, &status)) {
+        return status;
+    }
+    bool live = !args->once && !args->json && isatty(STDOUT_FILENO);
+    int interrupts = live ? tri_interrupts_begin() : -1;
+    for (;;) {
+        if (live) {
+            fputs("\033[H\033[2J", stdout);
+        }
+        status = print_tree(client, args);
+        fflush(stdout);
+        struct pollfd stop = {.fd = interrupts, .events = POLLIN};
+        if (!live || status != TRI_EXIT_OK || poll(&stop, 1, 1000) != 0) {
+            break;
+        }
+    }
+    tr_client_close(client);
+    return status;
+}
+
+/* --- the daemon --- */
+
+static void print_part(const tr_json_value *part) {
+    if (is(part, "gate", "pool")) {
+        print_local(part);
+    } else if (is(part, "gate", "limiter")) {
+        if (int_of(part, "used") + int_of(part, "waiting") > 0) {
+            printf("%-24.*s %lld of %lld slots in use, %lld waiting\n", STR(part, "provider"),
+                   int_of(part, "used"), int_of(part, "at_once"), int_of(part, "waiting"));
+        }
+    } else if (tr_json_get(part, "key_env") != NULL) {
+        bool there = tr_json_bool(tr_json_get(part, "key"), false);
+        printf("%-24.*s key %s: %.*s\n", STR(part, "provider"), there ? "found" : "missing",
+               STR(part, "key_env"));
+    }
+}
+
+int tri_cmd_status(const tri_args *args) {
+    int status;
+    tr_json *json = tri_control(args, "status", NULL, NULL, &status);
+    if (json != NULL && !args->json) {
+        const tr_json_value *root = tr_json_root(json);
+        char url[256];
+        char why[256];
+        bool known =
+            args->socket == NULL && tr_socket_url(false, url, sizeof url, why, sizeof why) == TR_OK;
+        printf("trouped %.*s, pid %lld, %lld shards, %lld requests running, %s\n",
+               STR(root, "version"), int_of(root, "pid"), int_of(root, "shards"),
+               int_of(root, "running"),
+               args->socket != NULL ? args->socket : (known ? url : "at its socket"));
+        const tr_json_value *part = tr_json_first(tr_json_get(root, "parts"));
+        for (; part != NULL; part = tr_json_next(part)) {
+            print_part(part);
+        }
+    }
+    tr_json_free(json);
+    return status;
+}
+
+static bool answers(const tri_args *args) {
+    tr_client_options options = TR_CLIENT_OPTIONS_INIT;
+    options.url = args->socket;
+    options.connect_ms = 1000;
+    tr_client *client;
+    if (tr_client_open_with(&options, &client) != TR_OK) {
+        return false;
+    }
+    tr_client_close(client);
+    return true;
+}
+
+int tri_cmd_start(const tri_args *args) {
+    if (args->socket != NULL) {
+        return tri_usage("start", "the daemon's sockets are set in its configuration (listen)");
+    }
+    if (answers(args)) {
+        if (!args->quiet) {
+            fputs("troupe: a daemon runs already\n", stderr);
+        }
+        return TRI_EXIT_OK;
+    }
+    char directory[TR_SOCKET_PATH_max + 1];
+    char why[512];
+    tr_err err = tr_socket_directory(true, directory, sizeof directory, why, sizeof why);
+    if (err != TR_OK) {
+        return tri_fail(err, why);
+    }
+    char flag[] = "--config";
+    char *arguments[] = {flag, (char *)args->config, NULL};
+    tr_launched launched;
+    err = tr_launch(directory, args->config != NULL ? arguments : NULL, &launched, why, sizeof why);
+    if (err != TR_OK) {
+        return tri_fail(err, why);
+    }
+    if (!args->quiet) {
+        fprintf(stderr, "troupe: started trouped, pid %d; its log is %s\n", launched.pid,
+                launched.log_file);
+    }
+    return TRI_EXIT_OK;
+}
+
+int tri_cmd_stop(const tri_args *args) {
+    tr_client *client;
+    int status;
+    if (!tri_connect(args, &client, &status)) {
+        return status;
+    }
+    tr_json_free(tri_control_on(client, args, "stop", NULL, NULL, &status));
+    /* The connection ends when the daemon does. */
+    while (status == TRI_EXIT_OK && tr_client_state(client) == TR_OK) {
+        struct pollfd fd = {.fd = tr_client_fd(client), .events = POLLIN};
+        if (poll(&fd, 1, 60000) <= 0 || tr_client_dispatch(client) != TR_OK) {
+            break;
+        }
+    }
+    tr_client_close(client);
+    return status;
+}
+
+int tri_cmd_version(const tri_args *args) {
+    printf("troupe %s\n", tr_version());
+    if (answers(args)) {
+        int status;
+        tr_json *json = tri_control(args, "status", NULL, NULL, &status);
+        if (json != NULL && !args->json) {
+            printf("trouped %.*s\n", STR(tr_json_root(json), "version"));
+        }
+        tr_json_free(json);
+        return status;
+    }
+    return TRI_EXIT_OK;
+}

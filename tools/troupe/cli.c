@@ -1,0 +1,299 @@
+/* What the commands share: connecting, options, prompts, results as JSON, and what failures look
+ * like. Everything but answers goes to standard error. */
+#include "tools/troupe/cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define PROMPT_max (32U * 1024U * 1024U)
+
+int tri_exit_of(tr_err err) {
+    switch (tr_err_class_of(err)) {
+    case TR_CLASS_OK:
+        return TRI_EXIT_OK;
+    case TR_CLASS_INVALID_REQUEST:
+    case TR_CLASS_NOT_FOUND:
+        return TRI_EXIT_USAGE;
+    case TR_CLASS_AUTH:
+        return TRI_EXIT_AUTH;
+    case TR_CLASS_QUOTA:
+    case TR_CLASS_RATE_LIMIT:
+        return TRI_EXIT_LIMIT;
+    case TR_CLASS_TIMEOUT:
+        return TRI_EXIT_TIMEOUT;
+    case TR_CLASS_TRUNCATED:
+        return TRI_EXIT_TRUNCATED;
+    case TR_CLASS_CANCELLED:
+        return TRI_EXIT_INTERRUPTED;
+    case TR_CLASS_NO_DAEMON:
+        return TRI_EXIT_NO_DAEMON;
+    case TR_CLASS_OVERLOADED:
+    case TR_CLASS_SERVER:
+    case TR_CLASS_N:
+        break;
+    }
+    return TRI_EXIT_FAILED;
+}
+
+int tri_fail(tr_err err, const char *sentence) {
+    fflush(stdout);
+    fprintf(stderr, "troupe: %s\n", sentence[0] != '\0' ? sentence : tr_err_text(err));
+    return tri_exit_of(err);
+}
+
+int tri_usage(const char *command, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("troupe: ", stderr);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    if (command != NULL) {
+        fprintf(stderr, "; `troupe help %s` lists what it takes\n", command);
+    } else {
+        fputs("; `troupe help` lists the commands\n", stderr);
+    }
+    return TRI_EXIT_USAGE;
+}
+
+bool tri_connect(const tri_args *args, tr_client **ret, int *ret_status) {
+    tr_client_options options = TR_CLIENT_OPTIONS_INIT;
+    options.url = args->socket;
+    options.token_file = args->token_file;
+    options.ca_file = args->ca_file;
+    options.software = "troupe/" TROUPE_VERSION;
+    tr_err err = tr_client_open_with(&options, ret);
+    if (err != TR_OK) {
+        *ret_status = tri_fail(err, tr_client_error());
+    }
+    return err == TR_OK;
+}
+
+char *tri_read_file(const char *path) {
+    FILE *file = fopen(path, "re");
+    char *text = file != NULL ? malloc(PROMPT_max + 1) : NULL;
+    if (text == NULL) {
+        fprintf(stderr, "troupe: %s cannot be read: %s\n", path, strerror(errno));
+        if (file != NULL) {
+            fclose(file);
+        }
+        return NULL;
+    }
+    size_t size = fread(text, 1, PROMPT_max, file);
+    bool failed = ferror(file) != 0;
+    fclose(file);
+    if (failed) {
+        fprintf(stderr, "troupe: %s cannot be read\n", path);
+        free(text);
+        return NULL;
+    }
+    text[size] = '\0';
+    return text;
+}
+
+bool tri_options(const tri_args *args, tr_options *ret) {
+    tr_options options = TR_OPTIONS_INIT;
+    options.model = args->model;
+    options.provider = args->provider;
+    options.base_url = args->base_url;
+    options.system = args->system;
+    options.extra_json = args->extra;
+    options.stop = args->stops;
+    options.stop_count = args->stop_count;
+    options.temperature = args->temperature;
+    options.top_p = args->top_p;
+    options.seed = args->seed;
+    options.max_tokens = args->max_tokens;
+    options.total_ms = args->timeout_ms;
+    options.whole = args->no_stream;
+    if (args->grammar_file != NULL) {
+        options.grammar = tri_read_file(args->grammar_file);
+        if (options.grammar == NULL) {
+            return false;
+        }
+    }
+    if (args->schema_file != NULL) {
+        options.json_schema = tri_read_file(args->schema_file);
+        if (options.json_schema == NULL) {
+            return false;
+        }
+    }
+    *ret = options;
+    return true;
+}
+
+char *tri_prompt(const tri_args *args) {
+    if (args->rest_count == 0) {
+        if (isatty(STDIN_FILENO)) {
+            fputs("troupe: type the prompt, then Ctrl-D\n", stderr);
+        }
+        char *text = malloc(PROMPT_max + 1);
+        size_t size = text != NULL ? fread(text, 1, PROMPT_max, stdin) : 0;
+        if (text == NULL || ferror(stdin)) {
+            fputs("troupe: standard input cannot be read\n", stderr);
+            free(text);
+            return NULL;
+        }
+        while (size > 0 && text[size - 1] == '\n') {
+            size--;
+        }
+        text[size] = '\0';
+        if (strlen(text) != size) {
+            fputs("troupe: the prompt contains a NUL byte\n", stderr);
+            free(text);
+            return NULL;
+        }
+        return text;
+    }
+    size_t size = 1;
+    for (int i = 0; i < args->rest_count; i++) {
+        size += strlen(args->rest[i]) + 1;
+    }
+    char *text = calloc(1, size);
+    size_t used = 0;
+    for (int i = 0; text != NULL && i < args->rest_count; i++) {
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? " " : "", args->rest[i]);
+    }
+    return text;
+}
+
+char *tri_control_request(const char *verb, const char *name, const char *value) {
+    tr_jsonw w;
+    char *text = NULL;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "do");
+    tr_jsonw_text(&w, verb);
+    if (value != NULL) {
+        tr_jsonw_name(&w, name);
+        tr_jsonw_text(&w, value);
+    }
+    tr_jsonw_close(&w, '}');
+    return tr_jsonw_take(&w, &text, NULL) == TR_OK ? text : NULL;
+}
+
+tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *verb, const char *name,
+                        const char *value, int *ret_status) {
+    char *request = tri_control_request(verb, name, value);
+    char *answer = NULL;
+    tr_json *json = NULL;
+    tr_err err = request != NULL ? tr_control_json(client, request, &answer) : TR_ERR_INVALID;
+    if (err == TR_OK) {
+        err = tr_json_parse(answer, strlen(answer), &json, NULL);
+        if (err == TR_OK && args->json) {
+            puts(answer);
+        }
+        *ret_status = err == TR_OK ? TRI_EXIT_OK : tri_fail(err, "the daemon's answer is no JSON");
+    } else {
+        *ret_status = tri_fail(err, tr_client_error());
+    }
+    free(request);
+    tr_free(answer);
+    return json;
+}
+
+tr_json *tri_control(const tri_args *args, const char *verb, const char *name, const char *value,
+                     int *ret_status) {
+    tr_client *client;
+    if (!tri_connect(args, &client, ret_status)) {
+        return NULL;
+    }
+    tr_json *json = tri_control_on(client, args, verb, name, value, ret_status);
+    tr_client_close(client);
+    return json;
+}
+
+static void write_usage(tr_jsonw *w, const tr_result *result) {
+    tr_usage usage = tr_result_usage(result);
+    const struct {
+        const char *name;
+        uint64_t number;
+    } fields[] = {
+        {"input_tokens", usage.in},      {"output_tokens", usage.out},
+        {"cached_tokens", usage.cached}, {"reasoning_tokens", usage.reasoning},
+        {"queue_ms", usage.queue_ms},    {"first_token_ms", usage.first_token_ms},
+        {"total_ms", usage.total_ms},
+    };
+    tr_jsonw_name(w, "usage");
+    tr_jsonw_open(w, '{');
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        tr_jsonw_name(w, fields[i].name);
+        tr_jsonw_uint(w, fields[i].number);
+    }
+    tr_jsonw_name(w, "cost");
+    tr_jsonw_double(w, usage.cost);
+    tr_jsonw_close(w, '}');
+}
+
+static void write_text(tr_jsonw *w, const char *name, const char *text) {
+    if (text != NULL && text[0] != '\0') {
+        tr_jsonw_name(w, name);
+        tr_jsonw_text(w, text);
+    }
+}
+
+void tri_print_result(const tr_result *result, int64_t index) {
+    tr_err err = tr_result_error(result);
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    if (index >= 0) {
+        tr_jsonw_name(&w, "index");
+        tr_jsonw_int(&w, index);
+    }
+    tr_jsonw_name(&w, "text");
+    tr_jsonw_text(&w, tr_result_text(result));
+    write_text(&w, "reasoning", tr_result_reasoning(result));
+    write_text(&w, "finish", tr_result_finish(result));
+    write_text(&w, "target", tr_result_target(result));
+    write_text(&w, "request_id", tr_result_request_id(result));
+    if (tr_result_tool_calls(result) > 0) {
+        tr_jsonw_name(&w, "tool_calls");
+        tr_jsonw_open(&w, '[');
+        for (size_t i = 0; i < tr_result_tool_calls(result); i++) {
+            tr_tool_call call = tr_result_tool_call(result, i);
+            tr_jsonw_open(&w, '{');
+            write_text(&w, "id", call.id);
+            write_text(&w, "name", call.name);
+            write_text(&w, "arguments", call.arguments_json);
+            tr_jsonw_close(&w, '}');
+        }
+        tr_jsonw_close(&w, ']');
+    }
+    tr_jsonw_name(&w, "attempts");
+    tr_jsonw_uint(&w, tr_result_attempts(result));
+    write_usage(&w, result);
+    if (err != TR_OK) {
+        tr_jsonw_name(&w, "error");
+        tr_jsonw_open(&w, '{');
+        write_text(&w, "code", tr_err_name(err));
+        write_text(&w, "class", tr_err_class_name(tr_err_class_of(err)));
+        write_text(&w, "message", tr_result_message(result));
+        if (tr_result_retry_after_ms(result) > 0) {
+            tr_jsonw_name(&w, "retry_after_ms");
+            tr_jsonw_uint(&w, tr_result_retry_after_ms(result));
+        }
+        tr_jsonw_close(&w, '}');
+    }
+    tr_jsonw_close(&w, '}');
+    char *text;
+    if (tr_jsonw_take(&w, &text, NULL) == TR_OK) {
+        puts(text);
+        free(text);
+    }
+}
+
+int tri_interrupts_begin(void) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    return signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+}

@@ -1,0 +1,116 @@
+/* What the commands of the `troupe` program share. One thread. */
+#ifndef TR_TOOLS_TROUPE_CLI_H
+#define TR_TOOLS_TROUPE_CLI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "protocol/client/troupe.h"
+#include "protocol/json.h"
+
+/* Exit statuses, by error class; `troupe help` lists them. */
+enum {
+    TRI_EXIT_OK = 0,
+    TRI_EXIT_FAILED = 1,
+    TRI_EXIT_USAGE = 2,
+    TRI_EXIT_NO_DAEMON = 3,
+    TRI_EXIT_AUTH = 4,
+    TRI_EXIT_LIMIT = 5,
+    TRI_EXIT_TIMEOUT = 6,
+    TRI_EXIT_TRUNCATED = 7,
+    TRI_EXIT_INTERRUPTED = 130,
+};
+
+/* The options of all commands; each command says which it takes. */
+typedef struct tri_args {
+    const char *socket;
+    const char *config;
+    const char *token_file;
+    const char *ca_file;
+    const char *model;
+    const char *provider;
+    const char *base_url;
+    const char *system;
+    const char *grammar_file;
+    const char *schema_file;
+    const char *extra;
+    const char *stops[16];
+    size_t stop_count;
+    double temperature;
+    double top_p;
+    int64_t seed;
+    uint32_t max_tokens;
+    uint32_t timeout_ms;
+    uint32_t at_once;
+    bool no_stream;
+    bool stream;
+    bool json;
+    bool quiet;
+    bool once;
+    char **rest; /* what is no option */
+    int rest_count;
+} tri_args;
+
+typedef struct tri_command {
+    const char *name;
+    const char *synopsis;
+    const char *text;
+    const char
+        *options; /* names of the options it takes besides the common ones, blank-separated */
+    int (*run)(const tri_args *args);
+} tri_command;
+
+extern const tri_command tri_commands[];
+extern const size_t tri_command_count;
+
+/* Says on standard error what failed, `troupe: …`, and returns the exit status of its class. */
+int tri_fail(tr_err err, const char *sentence);
+/* The exit status of an error's class. */
+int tri_exit_of(tr_err err);
+/* Wrong usage: the sentence, then where to look. */
+int tri_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Connects; on failure it has said so and *ret_status is the exit status. */
+bool tri_connect(const tri_args *args, tr_client **ret, int *ret_status);
+/* tr_options of the arguments; false (said) when a file cannot be read. Strings live until exit. */
+bool tri_options(const tri_args *args, tr_options *ret);
+/* The prompt: the arguments joined by blanks, else standard input up to its end. NULL (said) when
+ * there is none. To be freed. */
+char *tri_prompt(const tri_args *args);
+/* A whole file, NUL-terminated; NULL (said) when it cannot be read. To be freed. */
+char *tri_read_file(const char *path);
+
+/* One control request {"do": verb, name: value} (value NULL leaves it out): the parsed answer, or
+ * NULL and *ret_status (said). With --json its raw text has been printed. */
+tr_json *tri_control(const tri_args *args, const char *verb, const char *name, const char *value,
+                     int *ret_status);
+tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *verb, const char *name,
+                        const char *value, int *ret_status);
+/* The request's text, to be freed. */
+char *tri_control_request(const char *verb, const char *name, const char *value);
+
+/* Result as one JSON object and a newline, on standard output. */
+void tri_print_result(const tr_result *result, int64_t index);
+/* Ctrl-C: from tri_interrupts_begin on, SIGINT and SIGTERM make this descriptor readable instead of
+ * ending the program. */
+int tri_interrupts_begin(void);
+
+int tri_cmd_ask(const tri_args *args);
+int tri_cmd_gather(const tri_args *args);
+int tri_cmd_embed(const tri_args *args);
+int tri_cmd_tokens(const tri_args *args);
+int tri_cmd_models(const tri_args *args);
+int tri_cmd_load(const tri_args *args);
+int tri_cmd_unload(const tri_args *args);
+int tri_cmd_tree(const tri_args *args);
+int tri_cmd_requests(const tri_args *args);
+int tri_cmd_cancel(const tri_args *args);
+int tri_cmd_start(const tri_args *args);
+int tri_cmd_stop(const tri_args *args);
+int tri_cmd_status(const tri_args *args);
+int tri_cmd_log_level(const tri_args *args);
+int tri_cmd_version(const tri_args *args);
+int tri_cmd_help(const tri_args *args);
+int tri_cmd_completion(const tri_args *args);
+
+#endif

@@ -1,0 +1,63 @@
+/* What a running daemon is made of; shared by daemon.c and plan.c. Internal to tools/trouped. */
+#ifndef TR_TOOLS_TROUPED_DAEMON_INTERNAL_H
+#define TR_TOOLS_TROUPED_DAEMON_INTERNAL_H
+
+#include <pthread.h>
+
+#include "actors/company.h"
+#include "inference/pool.h"
+#include "providers/provider.h"
+#include "runtime/process.h"
+#include "tools/trouped/config.h"
+#include "tools/trouped/trouped.h"
+
+#define TRI_PROVIDERS_max 64
+
+/* The names of one shard's HTTP door and providers. */
+typedef struct tri_shard_names {
+    char http[24];
+    char providers[TRI_PROVIDERS_max][TR_PROVIDER_ACTOR_size];
+} tri_shard_names;
+
+struct tr_daemon {
+    /* set at start */
+    tr_daemon_options options;
+    tr_config config;
+    char socket_url[256];
+    char token[TR_TOKEN_max + 2];
+    size_t token_size;
+    tr_door_spec doors[TR_LISTENERS_max];
+    size_t door_count;
+    tr_provider_spec providers[TRI_PROVIDERS_max];
+    tr_provider_limit limits[TRI_PROVIDERS_max];
+    size_t provider_count;
+    tri_shard_names *names; /* one a shard */
+    tr_child_spec *children;
+    size_t child_count;
+    tr_pool_plan **plans;
+    tr_child_spec *pools;
+    size_t pool_count;
+    char default_file[512];
+    char worker_program[512];
+    tr_services *services;
+    tr_node *node;
+    tr_process_table *processes;
+    tr_company *company;
+    bool running;
+    /* guarded by state_mtx */
+    pthread_mutex_t state_mtx;
+    pthread_cond_t state_cond;
+    bool up, down, stopping;
+    tr_err up_err;
+    char why[512];
+};
+
+/* Keeps the sentence for tr_daemon_error and returns `err`. */
+tr_err tri_daemon_failed(tr_err err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* plan.c: child specs of providers and pools, and the routes, from the configuration. */
+TR_MUST_USE tr_err tri_plan_models(tr_daemon *d, uint32_t shards);
+TR_MUST_USE tr_err tri_plan_routes(tr_daemon *d, const tr_config *config);
+void tri_plans_free(tr_daemon *d);
+
+#endif

@@ -1,0 +1,234 @@
+/* From the configuration to what the company starts: providers (the catalog's and the user's),
+ * pools of local models, and the routes to them. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/trouped/daemon_internal.h"
+
+#include "providers/catalog.h"
+#include "providers/http.h"
+
+#define AT_ONCE_default 64
+
+/* --- providers --- */
+
+static tr_err add_provider(tr_daemon *d, const char *name, const tr_config_provider *given) {
+    if (d->provider_count == TRI_PROVIDERS_max) {
+        return tri_daemon_failed(TR_ERR_INVALID, "at most %d providers", TRI_PROVIDERS_max);
+    }
+    if (strlen(name) >= sizeof d->limits[0].name) {
+        return tri_daemon_failed(TR_ERR_INVALID, "providers: %s: the name is too long", name);
+    }
+    const char *kind = given != NULL && given->kind[0] != '\0' ? given->kind : NULL;
+    const char *url = given != NULL && given->base_url[0] != '\0' ? given->base_url : NULL;
+    const char *key = given != NULL && given->keys.count > 0 ? given->keys.items[0] + 4 : NULL;
+    char why[256];
+    tr_err err = tr_provider_spec_init(name, kind, url, key, &d->providers[d->provider_count], why,
+                                       sizeof why);
+    if (err != TR_OK) {
+        return tri_daemon_failed(err, "providers: %s: %s", name, why);
+    }
+    tr_provider_limit *limit = &d->limits[d->provider_count++];
+    snprintf(limit->name, sizeof limit->name, "%s", name);
+    limit->at_once = given != NULL ? (uint32_t)given->at_once : AT_ONCE_default;
+    return TR_OK;
+}
+
+static const tr_config_provider *configured(const tr_config *config, const char *name) {
+    const tr_config_provider *providers = config->providers.items;
+    for (size_t i = 0; i < config->providers.count; i++) {
+        if (strcmp(providers[i].name, name) == 0) {
+            return &providers[i];
+        }
+    }
+    return NULL;
+}
+
+static tr_err plan_providers(tr_daemon *d, uint32_t shards) {
+    tr_err err = TR_OK;
+    for (size_t i = 0; err == TR_OK && tr_catalog_at(i) != NULL; i++) {
+        const char *name = tr_catalog_at(i)->name;
+        err = add_provider(d, name, configured(&d->config, name));
+    }
+    const tr_config_provider *own = d->config.providers.items;
+    for (size_t i = 0; err == TR_OK && i < d->config.providers.count; i++) {
+        if (tr_catalog_find(own[i].name) == NULL) {
+            err = add_provider(d, own[i].name, &own[i]);
+        }
+    }
+    if (err != TR_OK) {
+        return err;
+    }
+    d->names = calloc(shards, sizeof *d->names);
+    d->children = calloc(shards * (d->provider_count + 1), sizeof *d->children);
+    if (d->names == NULL || d->children == NULL) {
+        return tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
+    }
+    for (uint32_t shard = 0; shard < shards; shard++) {
+        tri_shard_names *names = &d->names[shard];
+        snprintf(names->http, sizeof names->http, "http:%u", shard);
+        d->children[d->child_count++] = tr_http_child(shard, names->http);
+        for (size_t i = 0; i < d->provider_count; i++) {
+            d->children[d->child_count++] =
+                tr_provider_child(&d->providers[i], shard, names->providers[i]);
+        }
+    }
+    return TR_OK;
+}
+
+/* --- local models --- */
+
+static void find_default_file(tr_daemon *d) {
+    const char *cache = getenv("TROUPE_CACHE");
+    const char *xdg = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    const char *end = "models/default.gguf";
+    if (cache != NULL && cache[0] != '\0') {
+        snprintf(d->default_file, sizeof d->default_file, "%s/%s", cache, end);
+    } else if (xdg != NULL && xdg[0] == '/') {
+        snprintf(d->default_file, sizeof d->default_file, "%s/troupe/%s", xdg, end);
+    } else {
+        snprintf(d->default_file, sizeof d->default_file, "%s/.cache/troupe/%s",
+                 home != NULL ? home : "", end);
+    }
+}
+
+/* troupe-worker: as told, else beside this program, else in PATH. */
+static void find_worker(tr_daemon *d) {
+    char self[PATH_MAX];
+    size_t size = sizeof d->worker_program;
+    if (d->options.worker_program != NULL) {
+        snprintf(d->worker_program, size, "%s", d->options.worker_program);
+        return;
+    }
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash = NULL;
+    if (length > 0) {
+        self[length] = '\0';
+        slash = strrchr(self, '/');
+    }
+    if (slash != NULL) {
+        *slash = '\0';
+        int used = snprintf(d->worker_program, size, "%s/troupe-worker", self);
+        if (used > 0 && (size_t)used < size && access(d->worker_program, X_OK) == 0) {
+            return;
+        }
+    }
+    const char *path = getenv("PATH");
+    while (path != NULL && path[0] != '\0') {
+        size_t part = strcspn(path, ":");
+        int used = snprintf(d->worker_program, size, "%.*s/troupe-worker", (int)part, path);
+        if (used > 0 && (size_t)used < size && access(d->worker_program, X_OK) == 0) {
+            return;
+        }
+        path += part + (path[part] == ':');
+    }
+    snprintf(d->worker_program, size,
+             "troupe-worker"); /* starting it will say that it is missing */
+}
+
+static tr_err plan_pools(tr_daemon *d) {
+    size_t count = d->config.locals.count;
+    const tr_config_local *locals = d->config.locals.items;
+    d->plans = calloc(count + 1, sizeof *d->plans);
+    d->pools = calloc(count + 1, sizeof *d->pools);
+    if (d->plans == NULL || d->pools == NULL) {
+        return tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
+    }
+    find_default_file(d);
+    find_worker(d);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    for (size_t i = 0; i < count; i++) {
+        const tr_config_local *local = &locals[i];
+        bool standard = strcmp(local->file, "default") == 0;
+        uint64_t share =
+            (uint64_t)(cores > 0 ? cores : 1) / (local->workers > 0 ? local->workers : 1);
+        tr_pool_spec spec = {
+            .model = local->name,
+            .file = standard ? d->default_file : local->file,
+            .worker_program = d->worker_program,
+            .dial_url = d->socket_url,
+            .workers = (uint32_t)local->workers,
+            .sequences = (uint32_t)local->sequences,
+            .context = (uint32_t)local->context,
+            .threads = (uint32_t)(local->threads > 0 ? local->threads
+                                  : share > 0        ? share
+                                                     : 1),
+            .gpu_layers = (int32_t)local->gpu_layers,
+            .idle_unload_ms = local->idle_unload_ms,
+            .preload = local->preload,
+        };
+        tr_err err = tr_pool_plan_new(&spec, &d->plans[i]);
+        if (err != TR_OK) {
+            return tri_daemon_failed(err, "local: %s: %s", local->name, tr_err_text(err));
+        }
+        d->pools[d->pool_count++] = tr_pool_child(d->plans[i]);
+    }
+    return TR_OK;
+}
+
+tr_err tri_plan_models(tr_daemon *d, uint32_t shards) {
+    tr_err err = plan_providers(d, shards);
+    return err == TR_OK ? plan_pools(d) : err;
+}
+
+/* --- routes --- */
+
+tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
+    size_t local_count = d->config.locals.count; /* pools change with a restart only */
+    const tr_config_local *locals = d->config.locals.items;
+    const tr_config_alias *aliases = config->aliases.items;
+    const char **local_names = calloc(local_count + 1, sizeof *local_names);
+    const char **provider_names = calloc(d->provider_count + 1, sizeof *provider_names);
+    tr_alias *alias_list = calloc(config->aliases.count + 1, sizeof *alias_list);
+    tr_err err = TR_ERR_NOMEM;
+    tr_routes *routes = NULL;
+    if (local_names != NULL && provider_names != NULL && alias_list != NULL) {
+        for (size_t i = 0; i < local_count; i++) {
+            local_names[i] = locals[i].name;
+        }
+        for (size_t i = 0; i < d->provider_count; i++) {
+            provider_names[i] = d->providers[i].name;
+        }
+        provider_names[d->provider_count] = "echo";
+        for (size_t i = 0; i < config->aliases.count; i++) {
+            alias_list[i] = (tr_alias){aliases[i].name, aliases[i].target};
+        }
+        tr_routes_spec spec = {
+            .locals = local_names,
+            .local_count = local_count,
+            .providers = provider_names,
+            .provider_count = d->provider_count + 1,
+            .aliases = alias_list,
+            .alias_count = config->aliases.count,
+            .default_model = config->default_model,
+            .limits = {.connect_ms = (uint32_t)config->connect_ms,
+                       .first_token_ms = (uint32_t)config->first_token_ms,
+                       .idle_ms = (uint32_t)config->idle_ms,
+                       .total_ms = (uint32_t)config->total_ms,
+                       .stalled_ms = (uint32_t)config->stalled_ms},
+        };
+        err = tr_routes_new(&spec, &routes);
+    }
+    free(local_names);
+    free(provider_names);
+    free(alias_list);
+    if (err != TR_OK) {
+        return tri_daemon_failed(err, "%s", tr_err_text(err));
+    }
+    tr_services_set_routes(d->services, routes);
+    return TR_OK;
+}
+
+void tri_plans_free(tr_daemon *d) {
+    for (size_t i = 0; d->plans != NULL && i < d->config.locals.count; i++) {
+        tr_pool_plan_free(d->plans[i]);
+    }
+    free(d->plans);
+    free(d->pools);
+    free(d->children);
+    free(d->names);
+}
