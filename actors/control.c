@@ -120,7 +120,7 @@ static tr_err say_done(tr_self *self, control *c) {
 /* --- asking --- */
 
 static tr_err ask(tr_self *self, control *c, tr_id to, uint16_t kind) {
-    if (to == TR_ID_NONE || c->asked == ANSWERS_max) {
+    if (c->asked == ANSWERS_max) {
         return TR_OK;
     }
     tr_msg *msg = tr_msg_new(kind, 0);
@@ -144,7 +144,8 @@ static tr_err ask_named(tr_self *self, control *c, const char *prefix, const cha
                         const char *suffix) {
     char full[TR_ACTOR_NAME_max + 1];
     snprintf(full, sizeof full, "%s:%s%s", prefix, name, suffix);
-    return ask(self, c, tr_whereis(tr_self_node(self), full), TR_KIND_STATUS);
+    tr_id to = tr_whereis(tr_self_node(self), full);
+    return to != TR_ID_NONE ? ask(self, c, to, TR_KIND_STATUS) : TR_OK;
 }
 
 static tr_err ask_pools(tr_self *self, control *c) {
@@ -161,7 +162,7 @@ static tr_err ask_all(tr_self *self, control *c) {
     tr_err err = ask_pools(self, c);
     for (size_t i = 0; i < routes->provider_count && (err == TR_OK || err == TR_DONE); i++) {
         err = ask_named(self, c, "limiter", routes->providers[i], "");
-        if (err == TR_OK) {
+        if (err == TR_OK && strcmp(routes->providers[i], "echo") != 0) {
             err = ask_named(self, c, "provider", routes->providers[i], ":0");
         }
     }

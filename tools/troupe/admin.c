@@ -119,15 +119,29 @@ static void print_actor(const tr_json_value *actor, int depth) {
            STR(actor, "state"));
 }
 
-/* The actors come in no order that matters; a child is printed below its parent. */
-static void print_below(const tr_json_value *actors, tr_str parent, int depth) {
-    for (const tr_json_value *actor = tr_json_first(actors); actor != NULL;
-         actor = tr_json_next(actor)) {
-        tr_str above = tr_json_string(tr_json_get(actor, "parent"));
-        if (above.size == parent.size && depth < 16 &&
-            (parent.size == 0 || memcmp(above.ptr, parent.ptr, parent.size) == 0)) {
-            print_actor(actor, depth);
-            print_below(actors, tr_json_string(tr_json_get(actor, "id")), depth + 1);
+static bool same(tr_str a, tr_str b) {
+    return a.size == b.size && a.size > 0 && memcmp(a.ptr, b.ptr, a.size) == 0;
+}
+
+static bool is_there(const tr_json_value *actors, tr_str id) {
+    for (const tr_json_value *a = tr_json_first(actors); a != NULL; a = tr_json_next(a)) {
+        if (same(tr_json_string(tr_json_get(a, "id")), id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The actors come shard by shard; a child is printed below its parent, one whose parent is gone or
+ * is no actor at the left edge. */
+static void print_below(const tr_json_value *actors, const tr_str *parent, int depth) {
+    for (const tr_json_value *a = tr_json_first(actors); a != NULL; a = tr_json_next(a)) {
+        tr_str above = tr_json_string(tr_json_get(a, "parent"));
+        bool here = parent != NULL ? same(above, *parent) : !is_there(actors, above);
+        if (here && depth < 16) {
+            tr_str id = tr_json_string(tr_json_get(a, "id"));
+            print_actor(a, depth);
+            print_below(actors, &id, depth + 1);
         }
     }
 }
@@ -137,7 +151,7 @@ static int print_tree(tr_client *client, const tri_args *args) {
     tr_json *json = tri_control_on(client, args, "tree", NULL, NULL, &status);
     if (json != NULL && !args->json) {
         const tr_json_value *root = tr_json_root(json);
-        print_below(tr_json_get(root, "actors"), (tr_str){NULL, 0}, 0);
+        print_below(tr_json_get(root, "actors"), NULL, 0);
         printf("%zu actors on %lld shards, mailbox %.*s",
                tr_json_count(tr_json_get(root, "actors")), int_of(root, "shards"),
                STR(root, "mailbox"));
@@ -184,8 +198,7 @@ static void print_part(const tr_json_value *part) {
                    int_of(part, "used"), int_of(part, "at_once"), int_of(part, "waiting"));
         }
     } else if (tr_json_get(part, "key_env") != NULL) {
-        bool there = tr_json_bool(tr_json_get(part, "key"), false);
-        printf("%-24.*s key %s: %.*s\n", STR(part, "provider"), there ? "found" : "missing",
+        printf("%-24.*s key %.*s: %.*s\n", STR(part, "provider"), STR(part, "key"),
                STR(part, "key_env"));
     }
 }
