@@ -15,7 +15,6 @@
 #include "protocol/gate.h"
 #include "runtime/log.h"
 #include "runtime/memory.h"
-#include "runtime/planted.h"
 
 typedef enum call_state {
     NEW,       /* no SUBMIT yet */
@@ -533,14 +532,6 @@ static tr_err down_came(tr_self *self, call *c, const tr_msg *msg) {
 }
 
 static tr_err cancelled(tr_self *self, call *c) {
-    if (TR_PLANTED(TR_BUG_SECOND_TERMINAL)) {
-        tr_msg *early = tr_msg_failf(TR_ERR_CANCELLED, "the request was cancelled");
-        if (early != NULL) {
-            early->ref = c->ref;
-        }
-        (void)tr_send_control(self, c->door, early);
-        return TR_OK;
-    }
     return failf(self, c, TR_ERR_CANCELLED, "the request was cancelled");
 }
 

@@ -8,8 +8,8 @@
 typedef enum tr_planted_bug {
     TR_BUG_NONE,
     TR_BUG_LOST_WAKE,       /* a shard sleeps without looking at its inbox once more */
-    TR_BUG_SECOND_TERMINAL, /* a call that is cancelled after its end answers again */
-    TR_BUG_SLOT_LEAK,       /* a limiter keeps the slot of a call that crashed */
+    TR_BUG_SECOND_TERMINAL, /* a door forgets that it has answered, and answers again */
+    TR_BUG_SLOT_LEAK,       /* a limiter keeps the slot of a call that did not end well */
     TR_BUG_N
 } tr_planted_bug;
 

@@ -1,0 +1,295 @@
+/* The client of client_actor.h, an actor on the clients' node. Its choices come from the world's
+ * seed. */
+#include "tests/sim/client_actor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/assert.h"
+#include "protocol/json.h"
+#include "runtime/link.h"
+#include "runtime/node.h"
+
+typedef enum manner { EAGER, SLOW, NEVER, CANCELS, VANISHES, MANNERS } manner;
+
+typedef struct request {
+    uint64_t ref;
+    uint32_t chunks, bytes;
+    uint64_t credit_messages, credit_bytes;
+    uint64_t owed_messages, owed_bytes; /* read and not granted again yet */
+    uint32_t deltas;
+    bool open, ended, cancelled;
+    bool fails;
+} request;
+
+typedef struct client {
+    tr_sim_client_args args;
+    manner manner;
+    tr_link *link;
+    bool welcome;
+    request requests[TR_SIM_REQUESTS_max];
+    uint32_t count;
+    uint64_t timer;
+    char answer[65536];
+    size_t answer_size;
+} client;
+
+static tr_err init(tr_self *self, void *state, const void *args) {
+    client *c = state;
+    c->args = *(const tr_sim_client_args *)args;
+    c->manner = c->args.auditor ? EAGER : (manner)tr_world_below(c->args.world, MANNERS);
+    tr_transport *transport = tr_node_platform(tr_self_node(self))->transport;
+    tr_dial_spec spec = {.url = TR_WORLD_URL};
+    return transport->dial(transport, self, &spec);
+}
+
+static tr_err send(tr_self *self, client *c, tr_msg *msg, uint64_t ref) {
+    TR_ASSERT(msg != NULL);
+    tr_err err = tr_link_send(c->link, self, msg, ref);
+    tr_msg_free(msg);
+    return err;
+}
+
+static tr_err greet(tr_self *self, client *c) {
+    tr_hello head = {.magic = TR_HELLO_MAGIC,
+                     .version_min = TR_PROTOCOL_VERSION,
+                     .version_max = TR_PROTOCOL_VERSION,
+                     .role = TR_ROLE_CLIENT};
+    tr_hello_view view = {.software = {"sim/1", 5}};
+    tr_msg *msg = tr_msg_new(TR_KIND_HELLO, tr_hello_size(&view));
+    TR_ASSERT(msg != NULL);
+    tr_hello_write(msg->data, &head, &view);
+    return send(self, c, msg, 0);
+}
+
+static tr_err submit(tr_self *self, client *c, request *r, tr_op op, const char *body) {
+    size_t size = strlen(body);
+    tr_body *bytes = tr_body_new(size);
+    TR_ASSERT(bytes != NULL);
+    memcpy(bytes->bytes, body, size);
+    r->credit_messages = 4 + tr_world_below(c->args.world, 64);
+    r->credit_bytes = TR_CREDIT_BYTES_min + tr_world_below(c->args.world, 100000);
+    r->open = true;
+    c->args.tally->submits++;
+    tr_submit head = {.op = (uint8_t)op,
+                      .credit_messages = (uint32_t)r->credit_messages,
+                      .credit_bytes = (uint32_t)r->credit_bytes};
+    tr_submit_view view = {.target = {"fast", 4}};
+    tr_msg *msg = tr_msg_submit(&head, &view, bytes);
+    return send(self, c, msg, r->ref);
+}
+
+static tr_err begin(tr_self *self, client *c) {
+    c->welcome = true;
+    tr_world *world = c->args.world;
+    if (c->args.auditor) {
+        c->count = 1;
+        c->requests[0].ref = 1;
+        return submit(self, c, &c->requests[0], TR_OP_CONTROL, "{\"do\":\"status\"}");
+    }
+    c->count = 1 + tr_world_below(world, TR_SIM_REQUESTS_max);
+    tr_err err = TR_OK;
+    for (uint32_t i = 0; i < c->count && err == TR_OK; i++) {
+        request *r = &c->requests[i];
+        r->ref = 100 + i * 7;
+        r->chunks = tr_world_below(world, 200);
+        r->bytes = 1 + tr_world_below(world, 300);
+        r->fails = tr_world_below(world, 8) == 0;
+        char body[256];
+        snprintf(body, sizeof body,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+                 "\"echo\":{\"chunks\":%u,\"bytes\":%u,\"fail\":%s}}",
+                 r->chunks, r->bytes, r->fails ? "true" : "false");
+        err = submit(self, c, r, TR_OP_CHAT, body);
+    }
+    if (err == TR_OK && (c->manner == CANCELS || c->manner == VANISHES || c->manner == SLOW)) {
+        err = tr_timer_start(self, tr_world_below(world, 20000), 0, &c->timer);
+    }
+    return err;
+}
+
+static tr_err grant(tr_self *self, client *c, request *r) {
+    if (!r->open || r->ended || r->owed_messages == 0) {
+        return TR_OK;
+    }
+    tr_msg *msg = tr_msg_credit((uint32_t)r->owed_messages, (uint32_t)r->owed_bytes);
+    r->credit_messages += r->owed_messages;
+    r->credit_bytes += r->owed_bytes;
+    r->owed_messages = r->owed_bytes = 0;
+    return send(self, c, msg, r->ref);
+}
+
+static request *find(client *c, uint64_t ref) {
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->requests[i].ref == ref) {
+            return &c->requests[i];
+        }
+    }
+    return NULL;
+}
+
+static void check_delta(client *c, request *r, const tr_msg *msg) {
+    tr_world *world = c->args.world;
+    const tr_delta *delta = (const tr_delta *)msg->data;
+    tr_delta_view view = tr_delta_read(delta);
+    if (r->ended) {
+        tr_world_fault(world, "a DELTA came after the terminal");
+    }
+    if (r->credit_messages == 0 || r->credit_bytes < msg->size) {
+        tr_world_fault(world, "a DELTA went beyond the credit");
+        return;
+    }
+    if (delta->seq != r->deltas || delta->token_count != 0) {
+        tr_world_fault(world, "DELTA %u came as number %u", delta->seq, r->deltas);
+    }
+    r->credit_messages--;
+    r->credit_bytes -= msg->size;
+    r->owed_messages++;
+    r->owed_bytes += msg->size;
+    r->deltas++;
+    if (c->args.auditor && c->answer_size + view.text.size < sizeof c->answer) {
+        memcpy(c->answer + c->answer_size, view.text.ptr, view.text.size);
+        c->answer_size += view.text.size;
+    }
+}
+
+static void check_end(client *c, request *r, const tr_msg *msg) {
+    tr_world *world = c->args.world;
+    if (r->ended) {
+        tr_world_fault(world, "a second terminal came for one SUBMIT");
+    }
+    r->ended = true;
+    if (msg->kind == TR_KIND_DONE) {
+        c->args.tally->dones++;
+        if (!c->args.auditor && (r->deltas != r->chunks || r->fails)) {
+            tr_world_fault(world, "DONE after %u of %u chunks", r->deltas, r->chunks);
+        }
+    } else {
+        c->args.tally->fails++;
+        tr_err err = (tr_err)((const tr_fail *)msg->data)->err;
+        bool expected = r->fails || r->cancelled || c->manner == NEVER || err == TR_ERR_BUG ||
+                        err == TR_ERR_SERVER; /* the assassin's work */
+        if (!expected) {
+            tr_world_fault(world, "FAIL %s without a reason", tr_err_name(err));
+        }
+    }
+}
+
+static void audit(client *c) {
+    tr_json *json;
+    if (tr_json_parse(c->answer, c->answer_size, &json, NULL) != TR_OK) {
+        tr_world_fault(c->args.world, "the status is no JSON");
+        return;
+    }
+    const tr_json_value *part = tr_json_first(tr_json_get(tr_json_root(json), "parts"));
+    for (; part != NULL; part = tr_json_next(part)) {
+        if (tr_json_int(tr_json_get(part, "used"), 0) != 0 ||
+            tr_json_int(tr_json_get(part, "waiting"), 0) != 0) {
+            tr_world_fault(c->args.world, "a slot is held at rest");
+        }
+    }
+    tr_json_free(json);
+}
+
+static bool all_ended(const client *c) {
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (!c->requests[i].ended) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static tr_err frame_came(tr_self *self, void *state, tr_msg **msg) {
+    client *c = state;
+    if ((*msg)->kind == TR_KIND_WELCOME) {
+        return begin(self, c);
+    }
+    request *r = find(c, (*msg)->ref);
+    tr_world_note(c->args.world, (*msg)->kind * 1000003ULL + (*msg)->ref);
+    if (r == NULL) {
+        return TR_OK;
+    }
+    if ((*msg)->kind == TR_KIND_DELTA) {
+        c->args.tally->deltas++;
+        check_delta(c, r, *msg);
+        bool eager = c->manner != NEVER && c->manner != SLOW;
+        return eager && r->owed_messages >= 2 ? grant(self, c, r) : TR_OK;
+    }
+    if ((*msg)->kind == TR_KIND_DONE || (*msg)->kind == TR_KIND_FAIL) {
+        check_end(c, r, *msg);
+    }
+    return TR_OK;
+}
+
+static tr_err stream_event(tr_self *self, client *c, tr_msg *msg) {
+    if (c->link == NULL) {
+        tr_stream *stream = tr_stream_take(msg);
+        if (stream == NULL) {
+            return TR_DONE;
+        }
+        tr_err err = tr_link_new(self, stream, 0, 64U << 20, frame_came, c, &c->link);
+        return err == TR_OK ? greet(self, c) : err;
+    }
+    tr_err err = tr_link_handle(c->link, self, msg);
+    if (err == TR_OK && c->welcome && all_ended(c)) {
+        if (c->args.auditor) {
+            audit(c);
+        }
+        /* Now and then stay for a while: a late second terminal must be seen. */
+        if (tr_world_below(c->args.world, 2) == 0) {
+            return TR_DONE;
+        }
+        return c->timer == 0 ? tr_timer_start(self, 50000, 1, &c->timer) : TR_OK;
+    }
+    return err == TR_OK ? TR_OK : TR_DONE;
+}
+
+static tr_err time_came(tr_self *self, client *c) {
+    c->timer = 0;
+    if (c->manner == VANISHES || all_ended(c)) {
+        return TR_DONE;
+    }
+    tr_err err = TR_OK;
+    for (uint32_t i = 0; i < c->count && err == TR_OK; i++) {
+        request *r = &c->requests[i];
+        if (c->manner == SLOW) {
+            err = grant(self, c, r);
+        } else if (!r->ended && tr_world_below(c->args.world, 2) == 0) {
+            r->cancelled = true;
+            err = send(self, c, tr_msg_cancel(TR_ERR_CANCELLED), r->ref);
+        }
+    }
+    return err == TR_OK
+               ? tr_timer_start(self, 1 + tr_world_below(c->args.world, 5000), 0, &c->timer)
+               : TR_DONE;
+}
+
+static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
+    client *c = state;
+    switch ((*msg)->kind) {
+    case TR_KIND_STREAM:
+        return stream_event(self, c, *msg);
+    case TR_KIND_TIMER:
+        return time_came(self, c);
+    default:
+        return TR_OK;
+    }
+}
+
+static void stop(tr_self *self, void *state, tr_err reason) {
+    (void)self;
+    (void)reason;
+    client *c = state;
+    tr_link_free(c->link);
+    c->args.tally->clients_left--;
+}
+
+const tr_behaviour tr_sim_client = {
+    .name = "sim-client",
+    .state_size = sizeof(client),
+    .init = init,
+    .handle = handle,
+    .stop = stop,
+};

@@ -1,0 +1,236 @@
+/* The world of world.h. Everything runs on the caller's thread. */
+#include "tests/sim/world.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/assert.h"
+#include "runtime/log.h"
+#include "runtime/shard.h"
+
+#define STEPS_max 3000000U
+
+/* splitmix64 (Steele, Lea, Flood 2014). */
+uint64_t tr_world_random(tr_world *world) {
+    uint64_t z = world->random += 0x9e3779b97f4a7c15U;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31);
+}
+
+uint32_t tr_world_below(tr_world *world, uint32_t below) {
+    return (uint32_t)(tr_world_random(world) % below);
+}
+
+void tr_world_note(tr_world *world, uint64_t what) {
+    world->trace = (world->trace ^ what) * 0x100000001b3U;
+}
+
+void tr_world_fault(tr_world *world, const char *format, ...) {
+    if (world->fault == NULL) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(world->fault_text, sizeof world->fault_text, format, args);
+        va_end(args);
+        world->fault = world->fault_text;
+    }
+}
+
+static uint64_t now(void *arg) {
+    return ((tr_world_node *)arg)->world->now_us;
+}
+
+static uint64_t draw(void *arg) {
+    return tr_world_random(((tr_world_node *)arg)->world);
+}
+
+static void wake(void *arg, uint32_t shard) {
+    ((tr_world_node *)arg)->asleep[shard] = false;
+}
+
+static void up(void *arg, tr_err err, const char *why) {
+    tr_world *world = arg;
+    world->up = true;
+    if (err != TR_OK) {
+        tr_world_fault(world, "the company did not start: %s", why);
+    }
+}
+
+static void down(void *arg, tr_err reason) {
+    tr_world *world = arg;
+    world->down = true;
+    if (reason != TR_OK) {
+        tr_world_fault(world, "the root supervisor gave up: %s", tr_err_name(reason));
+    }
+}
+
+static void make_node(tr_world *world, tr_world_node *place, uint32_t number, uint32_t shards) {
+    place->world = world;
+    place->shards = shards;
+    tr_node_spec spec = {
+        .node = number,
+        .shards = shards,
+        .platform = {.now_us = now,
+                     .random = draw,
+                     .wake = wake,
+                     .arg = place,
+                     .transport = tr_memory_net_transport(world->net)},
+    };
+    tr_err err = tr_node_new(&spec, &place->node);
+    TR_ASSERT(err == TR_OK);
+}
+
+static void set_routes(tr_world *world) {
+    const char *providers[] = {"echo"};
+    tr_alias aliases[] = {{"fast", "echo/fast"}};
+    tr_routes_spec spec = {.providers = providers,
+                           .provider_count = 1,
+                           .aliases = aliases,
+                           .alias_count = 1,
+                           .default_model = "fast",
+                           .limits = {5000, 120000, 60000, 600000, 120000}};
+    tr_routes *routes;
+    tr_err err = tr_routes_new(&spec, &routes);
+    TR_ASSERT(err == TR_OK);
+    tr_services_set_routes(world->services, routes);
+}
+
+void tr_world_init(tr_world *world, uint64_t seed) {
+    memset(world, 0, sizeof *world);
+    world->random = seed * 0x2545F4914F6CDD1DU + 1;
+    world->now_us = 1000000;
+    world->net = tr_memory_net_new(tr_world_random(world));
+    tr_services_spec services = {.version = "sim"};
+    tr_err err = tr_services_new(&services, &world->services);
+    TR_ASSERT(err == TR_OK && world->net != NULL);
+    static int silence = -1; /* killed calls are logged, and they are meant to be killed */
+    if (silence < 0) {
+        silence = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    }
+    tr_log_set(TR_LOG_LOGFMT, TR_LOG_ERROR, silence);
+    set_routes(world);
+    make_node(world, &world->daemon, 0, 1 + tr_world_below(world, TR_WORLD_SHARDS_max));
+    make_node(world, &world->clients, 1, 1);
+    tr_door_spec door = {.url = TR_WORLD_URL, .takes_clients = true};
+    tr_company_spec company = {.services = world->services,
+                               .doors = &door,
+                               .door_count = 1,
+                               .drain_ms = 10000,
+                               .up = up,
+                               .down = down,
+                               .arg = world};
+    err = tr_company_start(world->daemon.node, &company, &world->company);
+    TR_ASSERT(err == TR_OK);
+    while (!world->up && world->fault == NULL && tr_world_step(world)) {
+    }
+    if (!world->up) {
+        tr_world_fault(world, "the company never came up");
+    }
+}
+
+static void run_shard(tr_world *world, tr_world_node *place, uint32_t number) {
+    tr_shard *shard = tr_node_shard(place->node, number);
+    if (place->drowsy[number]) {
+        /* Between its last step and this others ran, as other threads would. */
+        place->drowsy[number] = false;
+        place->asleep[number] = tr_shard_sleeps(shard);
+        return;
+    }
+    place->asleep[number] = false; /* a due timer wakes too */
+    if (tr_world_below(world, 4) == 0) {
+        tr_shard_rotate(shard, tr_world_below(world, 4));
+    }
+    bool more = tr_shard_step(shard, 1 + tr_world_below(world, 8));
+    tr_world_note(world, tr_shard_handled(shard) * 16 + number);
+    if (!more && tr_shard_deadline_us(shard) > world->now_us) {
+        place->drowsy[number] = true;
+    }
+}
+
+/* Of all shards that are awake, or whose timer is due, one by chance. */
+static bool run_some_shard(tr_world *world) {
+    tr_world_node *nodes[] = {&world->daemon, &world->clients};
+    uint32_t ready = 0;
+    tr_world_node *chosen = NULL;
+    uint32_t chosen_shard = 0;
+    for (size_t n = 0; n < 2; n++) {
+        for (uint32_t i = 0; i < nodes[n]->shards; i++) {
+            tr_shard *shard = tr_node_shard(nodes[n]->node, i);
+            if (!nodes[n]->asleep[i] || tr_shard_deadline_us(shard) <= world->now_us) {
+                ready++;
+                if (tr_world_below(world, ready) == 0) {
+                    chosen = nodes[n];
+                    chosen_shard = i;
+                }
+            }
+        }
+    }
+    if (chosen != NULL) {
+        run_shard(world, chosen, chosen_shard);
+    }
+    return chosen != NULL;
+}
+
+static bool jump(tr_world *world) {
+    uint64_t due = tr_memory_net_due_us(world->net);
+    tr_world_node *nodes[] = {&world->daemon, &world->clients};
+    for (size_t n = 0; n < 2; n++) {
+        for (uint32_t i = 0; i < nodes[n]->shards; i++) {
+            tr_shard *shard = tr_node_shard(nodes[n]->node, i);
+            if (tr_shard_has_work(shard)) {
+                tr_world_fault(world, "a shard sleeps although messages wait: a wake was lost");
+            }
+            uint64_t timer = tr_shard_deadline_us(shard);
+            due = timer < due ? timer : due;
+        }
+    }
+    if (due == UINT64_MAX) {
+        return false;
+    }
+    world->now_us = due > world->now_us ? due : world->now_us;
+    return true;
+}
+
+bool tr_world_step(tr_world *world) {
+    if (++world->steps > STEPS_max) {
+        tr_world_fault(world, "the world does not come to rest");
+        return false;
+    }
+    world->now_us += tr_world_below(world, 3);
+    bool net_first = tr_world_below(world, 2) == 0;
+    if (net_first && tr_memory_net_step(world->net, world->now_us)) {
+        return true;
+    }
+    if (run_some_shard(world)) {
+        return true;
+    }
+    if (!net_first && tr_memory_net_step(world->net, world->now_us)) {
+        return true;
+    }
+    return tr_memory_net_step(world->net, world->now_us) || jump(world);
+}
+
+void tr_world_fini(tr_world *world) {
+    if (world->up && world->fault == NULL) {
+        tr_company_stop(world->company);
+        while (!world->down && world->fault == NULL && tr_world_step(world)) {
+        }
+        if (!world->down) {
+            tr_world_fault(world, "the company did not stop");
+        }
+        if (tr_services_running(world->services) != 0) {
+            tr_world_fault(world, "%u requests are left", tr_services_running(world->services));
+        }
+    }
+    tr_transport *transport = tr_memory_net_transport(world->net);
+    transport->forget(transport, world->daemon.node);
+    transport->forget(transport, world->clients.node);
+    tr_node_free(world->clients.node);
+    tr_node_free(world->daemon.node);
+    tr_company_free(world->company);
+    tr_services_free(world->services);
+    tr_memory_net_free(world->net);
+}

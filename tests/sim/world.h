@@ -1,0 +1,54 @@
+/*
+ * A simulated world: one daemon node of several shards and one node of clients, a memory net
+ * between them, one virtual clock, one seed. A step moves one thing: a shard that is awake handles
+ * a few messages, or the net delivers something, or, when all is quiet, time jumps to whatever is
+ * due next. A shard sleeps and wakes as it would on a thread, so a lost wake shows.
+ */
+#ifndef TR_TESTS_SIM_WORLD_H
+#define TR_TESTS_SIM_WORLD_H
+
+#include "actors/company.h"
+#include "runtime/transport_memory.h"
+
+#define TR_WORLD_SHARDS_max 4
+#define TR_WORLD_URL "ipc:///world"
+
+typedef struct tr_world tr_world;
+
+typedef struct tr_world_node {
+    tr_world *world;
+    tr_node *node;
+    uint32_t shards;
+    bool drowsy[TR_WORLD_SHARDS_max]; /* found nothing to do, has not said that it sleeps */
+    bool asleep[TR_WORLD_SHARDS_max];
+} tr_world_node;
+
+struct tr_world {
+    uint64_t random;
+    uint64_t now_us;
+    uint64_t steps;
+    uint64_t trace; /* a hash of everything that happened, in order */
+    tr_memory_net *net;
+    tr_services *services;
+    tr_company *company;
+    tr_world_node daemon, clients;
+    bool up, down;
+    const char *fault; /* the first broken rule, or NULL */
+    char fault_text[256];
+};
+
+uint64_t tr_world_random(tr_world *world);
+/* 0 to below. */
+uint32_t tr_world_below(tr_world *world, uint32_t below);
+void tr_world_note(tr_world *world, uint64_t what);
+/* Notes a broken rule; the first one counts. */
+void tr_world_fault(tr_world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Builds everything and runs until the company is up. */
+void tr_world_init(tr_world *world, uint64_t seed);
+/* One step. False: nothing will ever happen any more (all asleep, no timer, an empty net). */
+bool tr_world_step(tr_world *world);
+/* Stops the company, runs until it is down, frees everything. */
+void tr_world_fini(tr_world *world);
+
+#endif
