@@ -1,7 +1,7 @@
 /*
  * ring: `actors` actors in a circle, `tokens` messages that go round it, each for `hops` hops. A
- * hop is a new message, as in most programs; the first actor makes the others, numbered over the
- * shards in turn. Ends when every token has made its hops.
+ * hop is a new message, as in most programs. Each shard has a run of neighbours, so a token changes
+ * shards `shards` times a round. Ends when every token has made its hops.
  */
 #include <stdlib.h>
 
@@ -65,7 +65,8 @@ static tr_err maker_init(tr_self *self, void *state, const void *args) {
         tr_spawn_spec spec = {.behaviour = &member_behaviour,
                               .args = &me->given.stage,
                               .args_size = sizeof me->given.stage};
-        err = tr_spawn_on(self, (uint32_t)(i % run->values[SHARDS]), &spec, i);
+        err =
+            tr_spawn_on(self, (uint32_t)(i * run->values[SHARDS] / run->values[ACTORS]), &spec, i);
     }
     return err;
 }
