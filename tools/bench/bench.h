@@ -19,6 +19,7 @@ typedef struct tri_option {
 typedef struct tri_run {
     uint64_t values[TRI_OPTIONS_max];
     tr_mailbox_mode mailbox;
+    const char *socket; /* of a running daemon; NULL = one in this process */
 } tri_run;
 
 typedef struct tri_result {
@@ -37,6 +38,7 @@ extern const tri_workload tri_bench_ring;
 extern const tri_workload tri_bench_pingpong;
 extern const tri_workload tri_bench_fanin;
 extern const tri_workload tri_bench_spawn;
+extern const tri_workload tri_bench_ipc;
 
 /* A running node and the moment at which its actors are done. */
 typedef struct tri_stage tri_stage;

@@ -11,11 +11,12 @@
 #include "tools/bench/bench.h"
 
 static const tri_workload *const workloads[] = {&tri_bench_ring, &tri_bench_pingpong,
-                                                &tri_bench_fanin, &tri_bench_spawn};
+                                                &tri_bench_fanin, &tri_bench_spawn, &tri_bench_ipc};
 #define WORKLOADS (sizeof workloads / sizeof workloads[0])
 
 static int usage(void) {
-    fputs("usage: troupe-bench WORKLOAD [--OPTION NUMBER]... [--mailbox direct|inproc]\n\n",
+    fputs("usage: troupe-bench WORKLOAD [--OPTION NUMBER]... [--mailbox direct|inproc]\n"
+          "                             ipc also: [--socket URL] of a running daemon\n\n",
           stderr);
     for (size_t i = 0; i < WORKLOADS; i++) {
         fprintf(stderr, "  %-9s", workloads[i]->name);
@@ -44,6 +45,10 @@ static bool set_option(const tri_workload *workload, tri_run *run, const char *n
         bool inproc = strcmp(value, "inproc") == 0;
         run->mailbox = inproc ? TR_MAILBOX_INPROC : TR_MAILBOX_DIRECT;
         return inproc || strcmp(value, "direct") == 0;
+    }
+    if (strcmp(name, "socket") == 0) {
+        run->socket = value;
+        return workload == &tri_bench_ipc;
     }
     for (size_t i = 0; workload->options[i].name != NULL; i++) {
         const tri_option *option = &workload->options[i];
