@@ -220,7 +220,7 @@ int tri_cmd_embed(const tri_args *args) {
         }
         puts("]");
     }
-    tr_free(rows);
+    tr_memory_free(rows);
     tr_client_close(client);
     return status;
 }

@@ -194,7 +194,7 @@ tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *ver
         *ret_status = tri_fail(err, tr_client_error());
     }
     free(request);
-    tr_free(answer);
+    tr_memory_free(answer);
     return json;
 }
 
