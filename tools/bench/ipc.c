@@ -120,6 +120,9 @@ static void stop_daemon(daemon_t *d) {
     }
     tr_company_free(d->company);
     tr_services_free(d->services);
+    char lock[sizeof d->url + 8];
+    snprintf(lock, sizeof lock, "%s.lock", d->url + strlen("ipc://"));
+    unlink(lock); /* it outlives its daemon, by design */
     rmdir(d->directory);
 }
 
