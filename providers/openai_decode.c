@@ -65,6 +65,9 @@ tr_err tri_openai_event(tr_decoding *decoding, tr_str type, tr_str data, bool la
         return err;
     }
     if (err != TR_OK) {
+        if (error && !tr_utf8_valid(data.ptr, data.size)) {
+            return broken(decoding, TR_ERR_SERVER, "the server reported an error that is no text");
+        }
         if (error) {
             size_t size = tr_utf8_cut(data.ptr, data.size, TR_MESSAGE_max);
             snprintf(decoding->outcome->message, sizeof(decoding->outcome->message), "%.*s",

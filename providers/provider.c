@@ -281,6 +281,15 @@ static tr_err on_cancel(tr_self *self, tri_provider *provider, const tr_msg *msg
     return flush(self, provider, request);
 }
 
+/* What the other side wrote, if it is text; cut at a character. */
+static void keep_text(char *to, size_t room, tr_str text) {
+    if (text.size > 0 && tr_utf8_valid(text.ptr, text.size)) {
+        size_t size = tr_utf8_cut(text.ptr, text.size, room - 1);
+        memcpy(to, text.ptr, size);
+        to[size] = '\0';
+    }
+}
+
 static tr_err on_head(tri_provider *provider, const tr_msg *msg) {
     tr_str headers;
     const tr_http_head *head = tr_http_head_read(msg, &headers);
@@ -293,9 +302,7 @@ static tr_err on_head(tri_provider *provider, const tr_msg *msg) {
     request->retry_after_ms = head->retry_after_ms;
     tr_str id = tr_http_header(headers, "x-request-id");
     id = id.size > 0 ? id : tr_http_header(headers, "request-id");
-    if (tr_utf8_valid(id.size == 0 ? "" : id.ptr, id.size)) {
-        snprintf(request->request_id, sizeof(request->request_id), "%.*s", (int)id.size, id.ptr);
-    }
+    keep_text(request->request_id, sizeof(request->request_id), id);
     tr_decoder_head(request->decoder, head->status);
     return TR_OK;
 }
@@ -325,10 +332,10 @@ static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg) {
     request->ended = true;
     if (request->status == 0) {
         request->err = err == TR_OK ? TR_ERR_SERVER : err;
-        snprintf(request->message, sizeof(request->message), "%.*s", (int)why.size, why.ptr);
+        keep_text(request->message, sizeof(request->message), why);
     } else if (err != TR_OK && err != TR_ERR_TRUNCATED) {
         request->err = err;
-        snprintf(request->message, sizeof(request->message), "%.*s", (int)why.size, why.ptr);
+        keep_text(request->message, sizeof(request->message), why);
     } else {
         tr_err ended = tr_decoder_end(request->decoder, err != TR_OK);
         TR_ASSERT(ended != TR_OK);
@@ -448,6 +455,9 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
         char text[TR_MESSAGE_max + 1];
         snprintf(text, sizeof(text), "%s",
                  request->message[0] != '\0' ? request->message : outcome->message);
+        if (text[0] == '\0') {
+            snprintf(text, sizeof(text), "%s", tr_err_text(err));
+        }
         hide_key(provider, text);
         view.message = (tr_str){text, strlen(text)};
         bool advised = request->has_retry_after || outcome->retry_after_ms > 0;

@@ -6,7 +6,7 @@
 
 #include "tests/conformance/replay.h"
 
-#define FIXTURES_min 63U
+#define FIXTURES_min 64U
 
 int main(void) {
     replay_count count;
