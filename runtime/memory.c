@@ -22,6 +22,10 @@ void tr_memory_set(const tr_memory *table) {
     memory = table != NULL ? *table : libc_memory;
 }
 
+bool tri_memory_is_libc(void) {
+    return memory.resize == libc_resize;
+}
+
 void *tr_alloc(size_t size) {
     return memory.resize(memory.arg, NULL, size);
 }

@@ -6,6 +6,7 @@
 #ifndef TR_RUNTIME_MEMORY_H
 #define TR_RUNTIME_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct tr_memory {
@@ -16,6 +17,8 @@ typedef struct tr_memory {
 
 /* NULL = realloc and free of the C library. */
 void tr_memory_set(const tr_memory *table);
+/* Whether it is the C library's. Internal to runtime/. */
+bool tri_memory_is_libc(void);
 
 /* Zeroed memory, or NULL. Any thread. */
 void *tr_zalloc(size_t size);

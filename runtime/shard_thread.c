@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "protocol/assert.h"
+#include "runtime/msg_cache.h"
 #include "runtime/shard_internal.h"
 
 #define EVENTS 64
@@ -64,6 +65,7 @@ static void wait_for_events(tr_shard *shard, int timeout_ms) {
 
 static void *run(void *arg) {
     tr_shard *shard = arg;
+    tri_msg_cache_open();
     /* Relaxed: tr_node_stop wakes the shard after setting it, and joins. */
     while (!atomic_load_explicit(&shard->stopping, memory_order_relaxed)) {
         if (tr_shard_step(shard, STEP_MESSAGES)) {
@@ -77,6 +79,7 @@ static void *run(void *arg) {
             wait_for_events(shard, wait_ms(shard));
         }
     }
+    tri_msg_cache_close();
     return NULL;
 }
 
