@@ -1,0 +1,282 @@
+/* The wire: what is written passes the check and reads back; every truncation and every broken
+ * limit is refused; no mutation reaches beyond the message. */
+#include <CUnit/Basic.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/frame.h"
+#include "protocol/id.h"
+#include "protocol/wire.h"
+
+static _Alignas(16) uint8_t part[TR_FRAME_INLINE_max];
+
+static bool is(tr_str str, const char *text) {
+    return str.size == strlen(text) && (str.size == 0 || memcmp(str.ptr, text, str.size) == 0);
+}
+
+/* The check on memory of exactly `size` bytes, so that a sanitizer sees a read beyond it. */
+static tr_err check_exact(uint16_t kind, const uint8_t *bytes, size_t size) {
+    void *copy = malloc(size > 0 ? size : 1);
+    memcpy(copy, bytes, size);
+    tr_err err = tr_wire_check(kind, copy, size);
+    free(copy);
+    return err;
+}
+
+/* Whole it passes; cut at any place, or a byte longer, it does not; mutated it never crashes. */
+static void hold(uint16_t kind, size_t size) {
+    CU_ASSERT_EQUAL(check_exact(kind, part, size), TR_OK);
+    for (size_t cut = 0; cut < size; cut++) {
+        CU_ASSERT_EQUAL(check_exact(kind, part, cut), TR_ERR_PROTOCOL);
+    }
+    part[size] = 'x';
+    CU_ASSERT_EQUAL(check_exact(kind, part, size + 1), TR_ERR_PROTOCOL);
+    uint32_t state = kind * 77U + 1;
+    for (int i = 0; i < 20000; i++) {
+        uint8_t mutated[512];
+        memcpy(mutated, part, size);
+        state = state * 1664525U + 1013904223U;
+        mutated[(state >> 8) % size] = (uint8_t)(state >> 24);
+        (void)!check_exact(kind, mutated, size);
+    }
+}
+
+static size_t write_submit(void) {
+    static const int32_t tokens[] = {1, 2, 3};
+    tr_submit head = {.op = TR_OP_CHAT, .credit_messages = 5, .credit_bytes = 6, .resume_count = 3};
+    tr_submit_view view = {.resume = tokens,
+                           .target = {"openai/gpt", 10},
+                           .provider = {"p", 1},
+                           .base_url = {"http://h", 8}};
+    tr_submit_write(part, &head, &view);
+    return tr_submit_size(&head, &view);
+}
+
+static void submit_reads_back_and_holds(void) {
+    size_t size = write_submit();
+    tr_submit_view view = tr_submit_read((const tr_submit *)(void *)part);
+    CU_ASSERT_EQUAL(view.resume[2], 3);
+    CU_ASSERT_TRUE(is(view.target, "openai/gpt"));
+    CU_ASSERT_TRUE(is(view.provider, "p"));
+    CU_ASSERT_TRUE(is(view.base_url, "http://h"));
+    hold(TR_KIND_SUBMIT, size);
+}
+
+static void submit_keeps_its_limits(void) {
+    size_t size = write_submit();
+    tr_submit *submit = (tr_submit *)(void *)part;
+    const tr_submit good = *submit;
+    submit->op = 0;
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+    submit->op = TR_OP_CONTROL + 1;
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+    *submit = good;
+    submit->credit_messages = TR_CREDIT_MESSAGES_max + 1;
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+    *submit = good;
+    submit->total_ms = TR_TIMEOUT_MS_max + 1;
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+    *submit = good;
+    submit->attempts = TR_ATTEMPTS_max + 1;
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+    *submit = good;
+    submit->resume_count = UINT32_MAX; /* its bytes would not fit a size_t of 32 bits */
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+    *submit = good;
+    part[size - 1] = 0xff; /* no UTF-8 */
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+    part[size - 1] = 0; /* a NUL */
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_SUBMIT, part, size), TR_ERR_PROTOCOL);
+}
+
+static void delta_reads_back_and_holds(void) {
+    static const int32_t tokens[] = {9};
+    tr_delta head = {.kind = TR_DELTA_TOOL_START, .seq = 4, .token_count = 1, .tool = 2};
+    tr_delta_view view = {
+        .tokens = tokens, .id = {"id", 2}, .name = {"name", 4}, .text = {"\xc3\xa9", 2}};
+    tr_delta_write(part, &head, &view);
+    tr_delta_view back = tr_delta_read((const tr_delta *)(void *)part);
+    CU_ASSERT_EQUAL(back.tokens[0], 9);
+    CU_ASSERT_TRUE(is(back.id, "id"));
+    CU_ASSERT_TRUE(is(back.name, "name"));
+    CU_ASSERT_TRUE(is(back.text, "\xc3\xa9"));
+    hold(TR_KIND_DELTA, tr_delta_size(&head, &view));
+}
+
+static void only_opaque_text_may_be_no_utf8(void) {
+    tr_delta head = {.kind = TR_DELTA_OPAQUE};
+    tr_delta_view view = {.name = {"embedding", 9}, .text = {"\xff\x00", 2}};
+    tr_delta_write(part, &head, &view);
+    size_t size = tr_delta_size(&head, &view);
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_DELTA, part, size), TR_OK);
+    ((tr_delta *)(void *)part)->kind = TR_DELTA_TEXT;
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_DELTA, part, size), TR_ERR_PROTOCOL);
+}
+
+static void terminals_read_back_and_hold(void) {
+    tr_done done = {.finish = TR_FINISH_LENGTH, .attempts = 2};
+    tr_end_view view = {.target = {"local/m", 7}, .request_id = {"req-1", 5}};
+    tr_done_write(part, &done, &view);
+    tr_end_view back = tr_done_read((const tr_done *)(void *)part);
+    CU_ASSERT_TRUE(is(back.target, "local/m"));
+    CU_ASSERT_TRUE(is(back.request_id, "req-1"));
+    hold(TR_KIND_DONE, tr_done_size(&view));
+    tr_fail fail = {.err = TR_ERR_QUOTA, .status = 429};
+    view.message = (tr_str){"no money", 8};
+    tr_fail_write(part, &fail, &view);
+    back = tr_fail_read((const tr_fail *)(void *)part);
+    CU_ASSERT_TRUE(is(back.message, "no money"));
+    CU_ASSERT_TRUE(is(back.request_id, "req-1"));
+    hold(TR_KIND_FAIL, tr_fail_size(&view));
+}
+
+static void a_fail_is_no_success(void) {
+    tr_fail fail = {.err = TR_OK};
+    tr_end_view view = {0};
+    tr_fail_write(part, &fail, &view);
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_FAIL, part, tr_fail_size(&view)), TR_ERR_PROTOCOL);
+    ((tr_fail *)(void *)part)->err = 999; /* a later version's */
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_FAIL, part, tr_fail_size(&view)), TR_OK);
+    CU_ASSERT_STRING_EQUAL(tr_err_name((tr_err)999), "TR_ERR_BUG");
+}
+
+static void a_long_message_is_cut_at_a_character(void) {
+    static char text[3 * TR_MESSAGE_max];
+    for (size_t i = 0; i + 2 < sizeof text; i += 3) {
+        memcpy(text + i, "\xe2\x82\xac", 3);
+    }
+    tr_fail fail = {.err = TR_ERR_SERVER};
+    tr_end_view view = {.message = {text, sizeof text}};
+    tr_fail_write(part, &fail, &view);
+    CU_ASSERT_EQUAL(tr_wire_check(TR_KIND_FAIL, part, tr_fail_size(&view)), TR_OK);
+    size_t size = tr_fail_read((const tr_fail *)(void *)part).message.size;
+    CU_ASSERT_TRUE(size <= TR_MESSAGE_max && size % 3 == 0 && size > TR_MESSAGE_max - 3);
+}
+
+static void handshake_reads_back_and_holds(void) {
+    tr_hello hello = {.magic = TR_HELLO_MAGIC, .version_max = 3, .role = TR_ROLE_WORKER};
+    tr_hello_view view = {.token = {"\xff\x01secret", 8},
+                          .software = {"w/1", 3},
+                          .model = {"m", 1},
+                          .engine = {"0.7", 3}};
+    tr_hello_write(part, &hello, &view);
+    tr_hello_view back = tr_hello_read((const tr_hello *)(void *)part);
+    CU_ASSERT_TRUE(is(back.token, "\xff\x01secret"));
+    CU_ASSERT_TRUE(is(back.engine, "0.7"));
+    hold(TR_KIND_HELLO, tr_hello_size(&view));
+    tr_welcome welcome = {.version = 1};
+    tr_welcome_write(part, &welcome, view.software);
+    CU_ASSERT_TRUE(is(tr_welcome_read((const tr_welcome *)(void *)part), "w/1"));
+    hold(TR_KIND_WELCOME, tr_welcome_size(view.software));
+}
+
+static void unknown_kinds_pass(void) {
+    memset(part, 0xee, 100);
+    CU_ASSERT_EQUAL(tr_wire_check(31, part, 100), TR_OK);
+    CU_ASSERT_EQUAL(tr_wire_check(0, part, 0), TR_OK);
+}
+
+static void frames_read_back(void) {
+    tr_frame frame = {.kind = 3, .flags = 9, .ref = 0x1122334455667788, .inline_size = 8};
+    uint8_t bytes[TR_FRAME_HEADER_size];
+    tr_frame_encode(&frame, bytes);
+    tr_frame back;
+    for (size_t size = 0; size < sizeof bytes; size++) {
+        CU_ASSERT_EQUAL(tr_frame_decode(bytes, size, 0, &back), TR_ERR_FULL);
+    }
+    CU_ASSERT_EQUAL_FATAL(tr_frame_decode(bytes, sizeof bytes, 0, &back), TR_OK);
+    CU_ASSERT_EQUAL(back.ref, frame.ref);
+    CU_ASSERT_EQUAL(back.flags, 9);
+    CU_ASSERT_EQUAL(tr_frame_size(&back), sizeof bytes + 8);
+}
+
+static void frames_keep_their_limits(void) {
+    uint8_t bytes[TR_FRAME_HEADER_size];
+    tr_frame back;
+    tr_frame frame = {.kind = TR_KIND_SUBMIT, .inline_size = 44, .body_size = 1000};
+    tr_frame_encode(&frame, bytes);
+    CU_ASSERT_EQUAL(tr_frame_decode(bytes, sizeof bytes, 1000, &back), TR_OK);
+    CU_ASSERT_EQUAL(tr_frame_decode(bytes, sizeof bytes, 999, &back), TR_ERR_TOO_LARGE);
+    bytes[4] = TR_KIND_DELTA; /* only SUBMIT has a body */
+    CU_ASSERT_EQUAL(tr_frame_decode(bytes, sizeof bytes, 1000, &back), TR_ERR_PROTOCOL);
+    memset(bytes, 0, sizeof bytes); /* shorter than its own header */
+    CU_ASSERT_EQUAL(tr_frame_decode(bytes, sizeof bytes, 0, &back), TR_ERR_PROTOCOL);
+    memset(bytes, 0, sizeof bytes);
+    bytes[3] = 0x40; /* claims 1 GiB */
+    bytes[4] = TR_KIND_SUBMIT;
+    CU_ASSERT_EQUAL(tr_frame_decode(bytes, sizeof bytes, TR_FRAME_BODY_max, &back),
+                    TR_ERR_TOO_LARGE);
+    frame = (tr_frame){.kind = 1, .inline_size = 8};
+    tr_frame_encode(&frame, bytes);
+    bytes[16] = 9; /* the inline part would be longer than the frame */
+    CU_ASSERT_EQUAL(tr_frame_decode(bytes, sizeof bytes, 0, &back), TR_ERR_PROTOCOL);
+}
+
+static void utf8_is_checked_and_cut_at_characters(void) {
+    const char *good[] = {"",
+                          "abcdefghijk",
+                          "\xc2\x80",
+                          "\xe0\xa0\x80",
+                          "\xed\x9f\xbf",
+                          "\xee\x80\x80",
+                          "\xf0\x90\x80\x80",
+                          "\xf4\x8f\xbf\xbf",
+                          "12345678\xc3\xa9",
+                          "1234567\xc3\xa9"
+                          "12345678"};
+    const char *bad[] = {
+        "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",     "\xed\xa0\x80",
+        "\xc3",         "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82",
+        "12345678\xff", "abc\xe2\x28\xa1"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CU_ASSERT_TRUE(tr_utf8_valid(good[i], strlen(good[i])));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CU_ASSERT_FALSE(tr_utf8_valid(bad[i], strlen(bad[i])));
+    }
+    CU_ASSERT_FALSE(tr_utf8_valid("a\0b", 3));
+    CU_ASSERT_FALSE(tr_utf8_valid("1234567\0", 8));
+    const char *text = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";
+    const size_t cuts[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 10};
+    for (size_t max = 0; max < sizeof cuts / sizeof *cuts; max++) {
+        CU_ASSERT_EQUAL(tr_utf8_cut(text, 10, max), cuts[max]);
+    }
+}
+
+static void ids_are_text_for_people(void) {
+    char text[TR_ID_FMT_size];
+    CU_ASSERT_STRING_EQUAL(tr_id_format(tr_id_make(1, 2, 3, 4), text), "<1.2.3.4>");
+    tr_id id = tr_id_make(255, 63, 0xffffff, 0xffffff);
+    CU_ASSERT_EQUAL(tr_id_slot(id), 0xffffff);
+    CU_ASSERT_EQUAL(tr_id_shard(id), 63);
+    CU_ASSERT_TRUE(strlen(tr_id_format(UINT64_MAX, text)) < TR_ID_FMT_size);
+}
+
+int main(void) {
+    CU_TestInfo tests[] = {
+        {"submit_reads_back_and_holds", submit_reads_back_and_holds},
+        {"submit_keeps_its_limits", submit_keeps_its_limits},
+        {"delta_reads_back_and_holds", delta_reads_back_and_holds},
+        {"only_opaque_text_may_be_no_utf8", only_opaque_text_may_be_no_utf8},
+        {"terminals_read_back_and_hold", terminals_read_back_and_hold},
+        {"a_fail_is_no_success", a_fail_is_no_success},
+        {"a_long_message_is_cut_at_a_character", a_long_message_is_cut_at_a_character},
+        {"handshake_reads_back_and_holds", handshake_reads_back_and_holds},
+        {"unknown_kinds_pass", unknown_kinds_pass},
+        {"frames_read_back", frames_read_back},
+        {"frames_keep_their_limits", frames_keep_their_limits},
+        {"utf8_is_checked_and_cut_at_characters", utf8_is_checked_and_cut_at_characters},
+        {"ids_are_text_for_people", ids_are_text_for_people},
+        CU_TEST_INFO_NULL,
+    };
+    CU_SuiteInfo suites[] = {{"wire", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
+    if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS) {
+        return 2;
+    }
+    CU_basic_set_mode(CU_BRM_VERBOSE);
+    CU_basic_run_tests();
+    unsigned failed = CU_get_number_of_failures();
+    CU_cleanup_registry();
+    return failed > 0;
+}
