@@ -102,6 +102,10 @@ static tr_str label_of(const call *c) {
     return (tr_str){c->target.label, size < TR_NAME_max ? size : TR_NAME_max};
 }
 
+static uint16_t attempts_of(const call *c) {
+    return (uint16_t)(c->attempt < UINT16_MAX ? c->attempt : UINT16_MAX);
+}
+
 /* Sends the one terminal; the actor's end (stop) gives everything back. */
 static tr_err finish(tr_self *self, call *c, tr_msg *terminal) {
     set_state(c, ENDED);
@@ -115,7 +119,7 @@ static tr_err finish(tr_self *self, call *c, tr_msg *terminal) {
 
 static tr_err fail(tr_self *self, call *c, tr_fail head, tr_str message) {
     set_usage(self, c, &head.usage);
-    head.attempts = 1;
+    head.attempts = attempts_of(c);
     head.flags &= (uint16_t)~TR_FAIL_RESUMABLE;
     tr_end_view view = {.message = message, .target = label_of(c)};
     if (tr_log_on(TR_LOG_INFO)) {
@@ -390,11 +394,16 @@ static tr_err submitted(tr_self *self, call *c, tr_msg *msg) {
     return ask_gate(self, c, TR_ID_NONE);
 }
 
-static tr_err send_credit(tr_self *self, const call *c, uint32_t messages, uint32_t bytes) {
-    tr_msg *msg = tr_msg_credit(messages, bytes);
-    if (msg != NULL) {
-        msg->ref = c->attempt;
+/* Grants on what the client granted, and what is owed for ids, as far as one CREDIT may carry. */
+static tr_err send_credit(tr_self *self, call *c, const tr_credit *granted) {
+    uint32_t room = TR_CREDIT_BYTES_max - granted->bytes;
+    uint32_t owed = c->refund_bytes < room ? c->refund_bytes : room;
+    tr_msg *msg = tr_msg_credit(granted->messages, granted->bytes + owed);
+    if (msg == NULL) {
+        return TR_ERR_NOMEM;
     }
+    msg->ref = c->attempt;
+    c->refund_bytes -= owed;
     return tr_send_control(self, c->backend, msg);
 }
 
@@ -413,8 +422,7 @@ static tr_err credit_came(tr_self *self, call *c, const tr_credit *credit) {
     if (c->state != STREAMING) {
         return TR_OK;
     }
-    tr_err err = send_credit(self, c, credit->messages, credit->bytes + c->refund_bytes);
-    c->refund_bytes = 0;
+    tr_err err = send_credit(self, c, credit);
     return err == TR_OK ? arm(self, c) : err;
 }
 
@@ -453,6 +461,11 @@ static uint32_t strip_tokens(tr_msg *msg) {
 static tr_err delta_came(tr_self *self, call *c, tr_msg **msg) {
     tr_delta *delta = (tr_delta *)(*msg)->data;
     tr_err err = TR_OK;
+    /* The backend's credit is the client's without what is owed for ids. */
+    TR_ASSERT(c->refund_bytes <= c->credit_bytes);
+    if (c->credit_messages == 0 || c->credit_bytes - c->refund_bytes < (*msg)->size) {
+        return failf(self, c, TR_ERR_BUG, "%s sent more than its credit", c->target.label);
+    }
     if (delta->token_count > 0) {
         err = keep_tokens(c, tr_delta_read(delta).tokens, delta->token_count);
         if (err != TR_OK) {
@@ -461,9 +474,6 @@ static tr_err delta_came(tr_self *self, call *c, tr_msg **msg) {
         c->refund_bytes += strip_tokens(*msg);
     } else {
         c->untracked = true;
-    }
-    if (c->credit_messages == 0 || c->credit_bytes < (*msg)->size) {
-        return failf(self, c, TR_ERR_BUG, "%s sent more than its credit", c->target.label);
     }
     c->credit_messages--;
     c->credit_bytes -= (*msg)->size;
@@ -477,9 +487,9 @@ static tr_err delta_came(tr_self *self, call *c, tr_msg **msg) {
     delta->seq = c->seq++;
     (*msg)->ref = c->ref;
     err = tr_send(self, c->door, msg);
-    if (err == TR_OK && c->refund_bytes >= REFUND_BYTES) {
-        err = send_credit(self, c, 0, c->refund_bytes);
-        c->refund_bytes = 0;
+    bool short_of_room = c->credit_bytes - c->refund_bytes < TR_DELTA_max;
+    if (err == TR_OK && c->refund_bytes > 0 && (short_of_room || c->refund_bytes >= REFUND_BYTES)) {
+        err = send_credit(self, c, &(tr_credit){0, 0});
     }
     return err == TR_OK ? arm(self, c) : err;
 }
@@ -489,7 +499,7 @@ static tr_err done_came(tr_self *self, call *c, const tr_msg *msg) {
     tr_end_view view = tr_done_read((const tr_done *)msg->data);
     c->backend_owes = false;
     set_usage(self, c, &head.usage);
-    head.attempts = 1;
+    head.attempts = attempts_of(c);
     view.target = label_of(c);
     if (tr_log_on(TR_LOG_INFO)) {
         char id[TR_ID_FMT_size];
@@ -540,6 +550,18 @@ static bool current(const call *c, const tr_msg *msg, call_state state) {
     return c->state == state && msg->ref == c->attempt;
 }
 
+/* A full mailbox on another shard sent RESERVE or SUBMIT back: nobody holds anything by it. */
+static tr_err bounced(tr_self *self, call *c, const tr_msg *msg) {
+    if (msg->ref != c->attempt) {
+        return TR_OK;
+    }
+    if (c->state == RESERVING) {
+        c->reserved = false;
+    }
+    c->backend_owes = false;
+    return failf(self, c, TR_ERR_OVERLOADED, "%s has too much to do", c->target.label);
+}
+
 static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
     call *c = state;
     switch ((*msg)->kind) {
@@ -562,11 +584,7 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
     case TR_KIND_DOWN:
         return down_came(self, c, *msg);
     case TR_KIND_BOUNCED:
-        c->backend_owes = false;
-        c->reserved = c->state == STREAMING;
-        return (*msg)->ref == c->attempt
-                   ? failf(self, c, TR_ERR_OVERLOADED, "%s has too much to do", c->target.label)
-                   : TR_OK;
+        return bounced(self, c, *msg);
     case TR_KIND_TIMER:
         return time_came(self, c, (*msg)->ref);
     default:

@@ -6,6 +6,7 @@
  */
 #include "actors/company.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,6 +39,10 @@ struct tr_company {
     tr_company_spec spec;
     tr_gateway_args gateway;
     char why[512];
+    tr_msg *stop_msg; /* made at the start: a stop needs no memory */
+    /* seq_cst: either the founder sees that it was asked to stop when the tree is up, or the one
+     * who asks sees the founder's id (services.h) */
+    _Atomic bool stop_asked;
     /* the plan */
     tr_child_spec root[5];
     tr_supervisor_args root_args, providers_args, limiters_args, pools_args, desks_args;
@@ -180,20 +185,6 @@ static tr_err found(tr_self *self, void *state, const void *args) {
     return tr_spawn_on(self, tr_self_shard(self), &spec, 1);
 }
 
-static tr_err root_started(tr_self *self, founder *f, const tr_started_note *note) {
-    tr_company *c = f->company;
-    if (note->err != TR_OK) {
-        tr_err err = (tr_err)note->err;
-        c->spec.up(c->spec.arg, err, c->why[0] != '\0' ? c->why : tr_err_text(err));
-        return TR_DONE;
-    }
-    f->root = note->id;
-    f->up = true;
-    tr_err err = tr_monitor(self, f->root, &f->monitor);
-    c->spec.up(c->spec.arg, err, tr_err_text(err));
-    return err;
-}
-
 static tr_err end_root(tr_self *self, founder *f) {
     tr_timer_cancel(self, &f->timer);
     tr_exit(self, f->root, TR_ERR_SHUTDOWN);
@@ -212,6 +203,20 @@ static tr_err begin_stop(tr_self *self, founder *f) {
     tr_log(TR_LOG_INFO, self, "draining: no new requests", "running=%u limit_ms=%u",
            tr_services_running(services), f->company->spec.drain_ms);
     return tr_timer_start(self, (uint64_t)f->company->spec.drain_ms * 1000, 0, &f->timer);
+}
+
+static tr_err root_started(tr_self *self, founder *f, const tr_started_note *note) {
+    tr_company *c = f->company;
+    if (note->err != TR_OK) {
+        tr_err err = (tr_err)note->err;
+        c->spec.up(c->spec.arg, err, c->why[0] != '\0' ? c->why : tr_err_text(err));
+        return TR_DONE;
+    }
+    f->root = note->id;
+    f->up = true;
+    tr_err err = tr_monitor(self, f->root, &f->monitor);
+    c->spec.up(c->spec.arg, err, tr_err_text(err));
+    return err == TR_OK && atomic_load(&c->stop_asked) ? begin_stop(self, f) : err;
 }
 
 static tr_err founder_handle(tr_self *self, void *state, tr_msg **msg) {
@@ -251,8 +256,9 @@ tr_err tr_company_start(tr_node *node, const tr_company_spec *spec, tr_company *
     }
     c->node = node;
     c->spec = *spec;
+    c->stop_msg = tr_msg_new(KIND_STOP, 0);
     uint32_t shards = tr_node_shards(node);
-    tr_err err = plan_providers(c, shards);
+    tr_err err = c->stop_msg != NULL ? plan_providers(c, shards) : TR_ERR_NOMEM;
     if (err == TR_OK) {
         err = plan_limiters(c);
     }
@@ -287,13 +293,17 @@ void tr_company_free(tr_company *company) {
         tr_free(company->pools);
         tr_free(company->desks);
         tr_free(company->calls_plans);
+        tr_msg_free(company->stop_msg);
         tr_free(company);
     }
 }
 
 void tr_company_stop(tr_company *company) {
-    tr_msg *msg = tr_msg_new(KIND_STOP, 0);
-    if (msg != NULL) {
-        tr_post(company->node, tr_services_company(company->spec.services), msg);
+    atomic_store(&company->stop_asked, true);
+    tr_id founder_id = tr_services_company(company->spec.services);
+    tr_msg *msg = company->stop_msg;
+    if (founder_id != TR_ID_NONE && msg != NULL) {
+        company->stop_msg = NULL;
+        tr_post(company->node, founder_id, msg);
     }
 }

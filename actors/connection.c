@@ -444,7 +444,9 @@ static void stop(tr_self *self, void *state, tr_err reason) {
             if (cancel != NULL) {
                 cancel->ref = c->rows[i]->ref;
             }
-            (void)tr_send_control(self, c->rows[i]->actor, cancel);
+            if (tr_send_control(self, c->rows[i]->actor, cancel) != TR_OK) {
+                tr_exit(self, c->rows[i]->actor, TR_ERR_CANCELLED); /* it has nobody to answer */
+            }
             remove_row(c, &c->rows[i]);
         }
     }

@@ -20,7 +20,7 @@ struct tr_services {
     /* atomic */
     _Atomic uint32_t running; /* with DRAINING as its top bit: one word, so that the last request of
                                * a draining daemon is seen exactly once. seq_cst, partner: itself */
-    _Atomic tr_id company;    /* relaxed: an id, no memory behind it */
+    _Atomic tr_id company;    /* seq_cst: its partner is the company's stop_asked */
 };
 
 tr_err tr_services_new(const tr_services_spec *spec, tr_services **ret) {
@@ -97,9 +97,9 @@ uint32_t tr_services_running(const tr_services *services) {
 }
 
 void tr_services_set_company(tr_services *services, tr_id company) {
-    atomic_store_explicit(&services->company, company, memory_order_relaxed);
+    atomic_store(&services->company, company);
 }
 
 tr_id tr_services_company(const tr_services *services) {
-    return atomic_load_explicit(&services->company, memory_order_relaxed);
+    return atomic_load(&services->company);
 }
