@@ -243,7 +243,7 @@ static void frame_in_single_bytes_arrives(void) {
         CU_ASSERT_EQUAL(send(fd, bytes + i, 1, MSG_NOSIGNAL), 1);
     }
     CU_ASSERT(tr_probe_await(s.doors.host.probe, host_got_one, &s.host));
-    uint8_t back[512];
+    uint8_t back[512] = {0};
     size_t have = 0;
     while (have < size) {
         ssize_t got = recv(fd, back + have, size - have, 0);
