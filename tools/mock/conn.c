@@ -328,6 +328,10 @@ static void step(mock_conn *conn, uint64_t now_us) {
     const mock_request *request = &conn->request;
     switch (conn->stage) {
     case STAGE_HEAD:
+        if (!conn->chunked && conn->whole == NULL) {
+            conn->failed = true;
+            break;
+        }
         write_head(conn);
         conn->stage = conn->chunked ? STAGE_ROLE : STAGE_LAST;
         if (!conn->chunked) {
@@ -402,7 +406,8 @@ static void add_body(mock_conn *conn, const char *text, size_t size) {
     size = reached ? (size_t)left : size;
     if (size > 0) {
         if (conn->chunked) {
-            add(conn, frame, (size_t)snprintf(frame, sizeof(frame), "%zx\r\n", size));
+            int length = snprintf(frame, sizeof(frame), "%zx\r\n", size);
+            add(conn, frame, (size_t)length);
         }
         add(conn, text, size);
         if (conn->chunked) {
