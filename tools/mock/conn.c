@@ -37,6 +37,7 @@ mock_conn *mock_conn_new(mock_server *server, int fd) {
     conn->fd = fd;
     conn->due_us = CONN_NEVER;
     server->stats.connections++;
+    server->stats.accepted++;
     return conn;
 }
 
@@ -161,13 +162,15 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     if (conn->quiet) {
         const mock_stats *stats = &conn->server->stats;
         char *text = NULL;
-        int size = asprintf(&text,
-                            "{\"requests\":%llu,\"active\":%llu,\"connections\":%llu,"
-                            "\"completed\":%llu,\"aborted\":%llu,\"bytes\":%llu}\n",
-                            (unsigned long long)stats->requests, (unsigned long long)stats->active,
-                            (unsigned long long)stats->connections - 1,
-                            (unsigned long long)stats->completed,
-                            (unsigned long long)stats->aborted, (unsigned long long)stats->bytes);
+        int size =
+            asprintf(&text,
+                     "{\"requests\":%llu,\"active\":%llu,\"connections\":%llu,"
+                     "\"completed\":%llu,\"aborted\":%llu,\"accepted\":%llu,"
+                     "\"bytes\":%llu}\n",
+                     (unsigned long long)stats->requests, (unsigned long long)stats->active,
+                     (unsigned long long)stats->connections - 1,
+                     (unsigned long long)stats->completed, (unsigned long long)stats->aborted,
+                     (unsigned long long)stats->accepted, (unsigned long long)stats->bytes);
         answer(conn, 200, size < 0 ? NULL : text);
         return;
     }

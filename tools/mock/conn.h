@@ -10,7 +10,7 @@
 #define CONN_NEVER UINT64_MAX
 
 typedef struct mock_stats {
-    uint64_t requests, completed, aborted, bytes;
+    uint64_t requests, completed, aborted, accepted, bytes;
     uint64_t active, connections;
 } mock_stats;
 

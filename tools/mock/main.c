@@ -29,7 +29,8 @@ static void help(FILE *out) {
     fprintf(out,
             "\n"
             "GET /stats answers with JSON: requests, active (answers unfinished), connections,\n"
-            "completed, aborted (closed by the client in the middle), bytes (of bodies sent).\n"
+            "accepted (connections so far), completed, aborted (closed by the client in the\n"
+            "middle), bytes (of bodies sent).\n"
             "POST /reset sets the counts to 0.\n");
 }
 
