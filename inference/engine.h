@@ -14,9 +14,8 @@
 #include "protocol/chat.h"
 #include "runtime/msg.h"
 
-#define TR_ENGINE_SEQUENCES_max 64
-#define TR_ENGINE_REQUESTS_max 1024    /* running and waiting; more get FAIL overloaded */
-#define TR_ENGINE_CONTEXT_default 4096 /* tokens a sequence, unless the model's own is smaller */
+#define TR_ENGINE_SEQUENCES_max 256 /* libllama's own limit */
+#define TR_ENGINE_REQUESTS_max 1024 /* running and waiting; more get FAIL overloaded */
 #define TR_ENGINE_GRAMMAR_max (64 * 1024)
 #define TR_ENGINE_WHY_size 1024
 
@@ -27,9 +26,9 @@ typedef struct tr_engine_spec {
     const char *model_name;    /* the target that DONE names */
     const char *chat_template; /* one of libllama's names ("chatml"); NULL = the model's own */
     uint32_t sequences;        /* in parallel; 0 = 4 */
-    uint32_t context;          /* tokens a sequence; 0 = the default */
-    uint32_t threads;          /* 0 = one a processor */
-    int32_t gpu_layers;        /* negative = all */
+    uint32_t context;   /* tokens a sequence, at most what the model was trained on; 0 = that */
+    uint32_t threads;   /* 0 = one a processor */
+    int32_t gpu_layers; /* negative = all */
     /* Load progress, 0 to 100; false stops the load (TR_ERR_CANCELLED). NULL = not wanted. */
     bool (*progress)(void *arg, uint32_t percent);
     /* Takes a DELTA, DONE or FAIL with ref set. Called from the functions below. */

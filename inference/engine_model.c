@@ -25,6 +25,7 @@
 
 enum {
     prompt_tokens_max = 512, /* of one decode */
+    context_unknown = 4096,  /* of a model that does not say what it was trained on */
     embed_tokens_max = 2048, /* of one input: its logits are computed as well, which takes memory */
 };
 
@@ -329,9 +330,8 @@ tr_err tri_engine_load(tr_engine *engine, char *ret_why) {
     }
     int32_t trained = llama_model_n_ctx_train(engine->model);
     uint32_t asked = engine->spec.context;
-    uint32_t limit = trained > 0 ? (uint32_t)trained : TR_ENGINE_CONTEXT_default;
-    engine->context_max = asked != 0 ? asked : TR_ENGINE_CONTEXT_default;
-    engine->context_max = engine->context_max > limit ? limit : engine->context_max;
+    uint32_t limit = trained > 0 ? (uint32_t)trained : context_unknown;
+    engine->context_max = asked != 0 && asked < limit ? asked : limit;
     err = open_context(engine, ret_why);
     if (err != TR_OK) {
         return err;

@@ -406,11 +406,11 @@ static int serve(tr_node *node, const door_args *args) {
 int tr_worker_run(const tr_worker_spec *spec) {
     char why[TR_ENGINE_WHY_size] = "";
     uint8_t digest[32] = {0};
-    uint32_t trained = 0, context = spec->context != 0 ? spec->context : TR_ENGINE_CONTEXT_default;
+    uint32_t trained = 0, context = spec->context;
     /* What is wrong with the file is said by the engine's thread, to the pool too. */
     if (tr_engine_peek(spec->model_file, &trained, why) == TR_OK) {
         (void)!tr_worker_digest(spec->model_file, spec->chat_template, digest);
-        context = trained > 0 && context > trained ? trained : context;
+        context = context == 0 || (trained > 0 && context > trained) ? trained : context;
     }
     meeting m = {.end_mtx = PTHREAD_MUTEX_INITIALIZER, .end_cond = PTHREAD_COND_INITIALIZER};
     tr_node_spec node_spec = {.shards = 1, .platform.transport = tr_transport_nng()};

@@ -23,9 +23,10 @@ static const char usage_text[] =
     "  --join URL            joins the pool of a daemon elsewhere; tls+tcp:// or tcp://\n"
     "  --token-file FILE     holds the daemon's token\n"
     "  --ca-file FILE        PEM certificates to trust (default: the system's)\n"
-    "  --sequences N         answers in parallel, 1 to 64 (4)\n"
-    "  --context N           tokens a sequence (4096, or the model's if smaller)\n"
-    "  --threads N           (one a processor)\n"
+    "  --sequences N         answers in parallel, 1 to 256 (4)\n"
+    "  --context N           tokens a sequence, at most what the model was trained on;\n"
+    "                        0 = that (4096)\n"
+    "  --threads N           0 = one a processor (0)\n"
     "  --gpu-layers N        layers on a GPU; -1 = all (0)\n"
     "  --chat-template NAME  one of libllama's, in place of the model's own\n"
     "  --bench PROMPT        asks the prompt and prints one JSON line, with\n"
@@ -160,9 +161,9 @@ static int take_option(asked *a, int option, const char *name) {
     case OPT_SEQUENCES:
         return take_uint(name, 1, TR_ENGINE_SEQUENCES_max, &w->sequences);
     case OPT_CONTEXT:
-        return take_uint(name, 16, 1 << 24, &w->context);
+        return take_uint(name, 0, 1 << 24, &w->context);
     case OPT_THREADS:
-        return take_uint(name, 1, 1024, &w->threads);
+        return take_uint(name, 0, 1024, &w->threads);
     case OPT_GPU_LAYERS:
         status = take_number(name, -1, 100000, &layers);
         w->gpu_layers = (int32_t)layers;
@@ -252,7 +253,7 @@ static void wait_passively(char **argv) {
 }
 
 int main(int argc, char **argv) {
-    asked a = {.bench = {.streams = 1, .tokens = 64, .rounds = 3}};
+    asked a = {.worker.context = 4096, .bench = {.streams = 1, .tokens = 64, .rounds = 3}};
     int option, index = 0, status = 0;
     wait_passively(argv);
     a.worker.token = a.token;
