@@ -2,6 +2,7 @@
 #include "providers/catalog.h"
 
 #include <CUnit/Basic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "providers/slots.h"
@@ -26,6 +27,25 @@ static void every_row_is_complete_and_found_by_its_name(void) {
     CU_ASSERT(count >= 10);
     CU_ASSERT_PTR_NULL(tr_catalog_find("OpenAI"));
     CU_ASSERT_PTR_NULL(tr_dialect_find("esperanto"));
+}
+
+/* Tests run from the project's root. */
+static void the_manual_names_every_row(void) {
+    static char text[65536];
+    char cell[128];
+    FILE *file = fopen("docs/providers.md", "r");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    size_t size = fread(text, 1, sizeof(text) - 1, file);
+    text[size] = '\0';
+    fclose(file);
+    size_t i = 0;
+    for (const tr_catalog_row *row = tr_catalog_at(0); row != NULL; row = tr_catalog_at(++i)) {
+        snprintf(cell, sizeof(cell), "| `%s` | `%s`", row->name, row->key_env);
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, cell));
+        snprintf(cell, sizeof(cell), "`%s`", row->base_url_env);
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, cell));
+        CU_ASSERT(row->base_url == NULL || strstr(text, row->base_url) != NULL);
+    }
 }
 
 static void base_urls_are_checked(void) {
@@ -77,6 +97,7 @@ int main(void) {
     }
     CU_pSuite suite = CU_add_suite("catalog", NULL, NULL);
     CU_ADD_TEST(suite, every_row_is_complete_and_found_by_its_name);
+    CU_ADD_TEST(suite, the_manual_names_every_row);
     CU_ADD_TEST(suite, base_urls_are_checked);
     CU_ADD_TEST(suite, an_origin_is_scheme_host_and_port);
     CU_ADD_TEST(suite, the_map_finds_what_was_added_and_not_removed);
