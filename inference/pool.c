@@ -399,9 +399,11 @@ static void member_down(tr_self *self, tri_pool *p, tri_member **at, tr_err reas
     tr_free(m);
 }
 
-static void sup_down(tr_self *self, tri_pool *p) {
+static void sup_down(tr_self *self, tri_pool *p, tr_err reason) {
     p->sup_monitor = 0;
-    if (p->local == TRI_LOCAL_ON) {
+    if (p->local == TRI_LOCAL_ON && reason == TR_ERR_SHUTDOWN) {
+        p->local = TRI_LOCAL_OFF; /* the whole tree is being stopped */
+    } else if (p->local == TRI_LOCAL_ON) {
         p->local = TRI_LOCAL_OFF;
         char why[256];
         snprintf(why, sizeof why,
@@ -415,13 +417,14 @@ static void sup_down(tr_self *self, tri_pool *p) {
 }
 
 static void down_came(tr_self *self, tri_pool *p, const tr_msg *msg) {
+    tr_err reason = (tr_err)((const tr_ended *)msg->data)->reason;
     if (p->sup_monitor != 0 && msg->ref == p->sup_monitor) {
-        sup_down(self, p);
+        sup_down(self, p, reason);
         return;
     }
     for (tri_member **at = &p->members; *at != NULL; at = &(*at)->next) {
         if ((*at)->monitor == msg->ref) {
-            member_down(self, p, at, (tr_err)((const tr_ended *)msg->data)->reason);
+            member_down(self, p, at, reason);
             return;
         }
     }
