@@ -34,8 +34,7 @@ tr_err tri_run(tr_client *client, tri_call *call, tr_result **ret) {
     }
     tri_waiter waiter;
     tri_waiter_init(&waiter);
-    call->waiter = &waiter;
-    tri_call_start_locked(client, call);
+    tri_call_start_locked(client, call, &waiter);
     tri_flush_locked(client);
     err = tri_wait_locked(client, &waiter, TRI_NEVER, some_ended, &waiter);
     if (err == TR_OK) {
@@ -83,10 +82,9 @@ static tr_err begin_some_locked(gathering *g) {
         err = tri_call_chat(TR_OP_CHAT, TRI_COLLECT, g->requests[g->begun], &call);
         pthread_mutex_lock(&g->client->mtx);
         if (err == TR_OK) {
-            call->waiter = &g->waiter;
             call->index = g->begun;
             g->running[g->begun++] = call;
-            tri_call_start_locked(g->client, call);
+            tri_call_start_locked(g->client, call, &g->waiter);
         }
     }
     tri_flush_locked(g->client);

@@ -130,8 +130,9 @@ void tri_call_send_locked(tri_call *call) {
     }
 }
 
-void tri_call_start_locked(tr_client *client, tri_call *call) {
+void tri_call_start_locked(tr_client *client, tri_call *call, tri_waiter *waiter) {
     call->client = client;
+    call->waiter = waiter;
     call->ref = ++client->last_ref;
     tr_frame frame;
     tr_err err = tr_frame_decode(call->frame.data, call->frame.size, TR_FRAME_BODY_max, &frame);

@@ -78,8 +78,8 @@ TR_MUST_USE tr_err tri_call_new(tr_op op, tri_mode mode, const tr_request *reque
 /* With the request's turns as the body. */
 TR_MUST_USE tr_err tri_call_chat(tr_op op, tri_mode mode, const tr_request *request,
                                  tri_call **ret);
-void tri_call_start_locked(struct tr_client *client,
-                           tri_call *call); /* takes a ref for the table */
+/* Takes a reference for the table; `waiter` (or NULL) is told. */
+void tri_call_start_locked(struct tr_client *client, tri_call *call, tri_waiter *waiter);
 /* ask.c: starts it (taken over, also on failure), waits for its end. */
 TR_MUST_USE tr_err tri_run(struct tr_client *client, tri_call *call, tr_result **ret);
 void tri_call_send_locked(tri_call *call); /* queues its SUBMIT */

@@ -204,7 +204,7 @@ tr_err tr_client_open_with(const tr_client_options *options, tr_client **ret) {
         err = client->down_err == TR_ERR_FULL || client->down_err == TR_ERR_CLOSED
                   ? TR_ERR_NO_DAEMON
                   : client->down_err;
-        tri_say(err, "%s", client->down_why);
+        tri_say_text("%s", client->down_why);
     }
     tri_waiter_fini(&waiter);
     if (err == TR_OK) {
@@ -252,7 +252,7 @@ tr_err tr_client_state(tr_client *client) {
     }
     if (client->state != TRI_UP) {
         err = client->down_err != TR_OK ? client->down_err : TR_ERR_CLOSED;
-        tri_say(err, "%s", client->down_why);
+        tri_say_text("%s", client->down_why);
     }
     tri_leave_locked(client);
     return err;

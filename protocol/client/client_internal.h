@@ -36,46 +36,48 @@ struct tr_client {
     tri_buffer token;
     char *software;
     uint32_t connect_ms, reconnect_ms, silence_ms;
-    /* Guarded by mtx. */
+    int kick_fd; /* wakes the pumping thread out of poll */
+    /* Guarded by mtx: who is here. */
     pthread_mutex_t mtx;
     unsigned handles; /* the opener's and the streams' */
     unsigned inside;  /* threads in a call */
+    tri_waiter *waiters;
+    tri_waiter *pumper; /* of the pumping thread; NULL = it is in dispatch */
     bool closed;
     bool pumping, dispatching;
-    tri_waiter *pumper; /* of the pumping thread; NULL = it is in dispatch */
-    bool idle;          /* the pumping thread is in poll, without mtx */
-    tri_waiter *waiters;
+    bool idle; /* the pumping thread is in poll, without mtx */
+    bool kicked;
+    /* The calls. */
+    uint32_t streams_max;
     tri_table calls;
     size_t unsent; /* calls that wait for a connection */
     uint64_t last_ref;
     tri_call *ready_first, *ready_last; /* push calls with something to deliver */
+    int64_t deadline_ns;                /* none of the calls' is earlier */
+    /* The connection. */
     tri_state state;
-    tri_place place; /* changed by the pumping thread only */
-    tri_door *door;  /* changed by the pumping thread only */
-    tr_err down_err; /* why it is down */
+    tr_err down_err; /* why it is down, and in words */
     char down_why[TRI_WHY_size];
-    bool opening; /* tr_client_open waits: the first failure is final */
+    tri_place place; /* changed by the pumping thread only, as is the door */
+    tri_door *door;
     int64_t down_since_ns, try_at_ns, greet_by_ns;
-    unsigned attempt; /* failed ones in a row */
-    uint32_t streams_max;
     int64_t heard_ns, pinged_ns; /* the last byte in; the PING without an answer, or 0 */
-    int64_t deadline_ns;         /* none of the calls' is earlier */
+    unsigned attempt;            /* failed ones in a row */
+    int door_errno;              /* a send failed; the pumping thread sees to it */
+    bool opening;                /* tr_client_open waits: the first failure is final */
+    bool writing;                /* a thread is in send, without mtx */
+    bool blocked;                /* the door takes no more now */
+    bool more;                   /* the last recv filled the buffer */
     tri_buffer out, flying;      /* frames gather in `out` while `flying` is written */
     size_t flown;
-    bool writing;           /* a thread is in send, without mtx */
-    bool blocked;           /* the door takes no more now */
-    int door_errno;         /* a send failed; the pumping thread sees to it */
     pthread_cond_t written; /* `writing` became false */
-    int kick_fd;            /* wakes the pumping thread out of poll */
-    bool kicked;
-    int loop_fd, wake_fd, timer_fd; /* of tr_client_fd: epoll, eventfd, timerfd; -1 before */
-    int watched_fd;                 /* the door's, in loop_fd; -1 */
+    uint8_t *in;            /* of the pumping thread, with its size */
+    size_t in_size;
+    /* The event loop's descriptors: epoll, eventfd, timerfd; -1 before tr_client_fd. */
+    int loop_fd, wake_fd, timer_fd;
+    int watched_fd; /* the door's, in loop_fd; -1 */
     bool watched_out, woken;
     int64_t armed_ns; /* of timer_fd */
-    /* Of the pumping thread. */
-    uint8_t *in;
-    size_t in_size;
-    bool more; /* the last recv filled the buffer */
 };
 
 /* client.c */

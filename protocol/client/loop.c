@@ -71,7 +71,7 @@ static bool make_fds(tr_client *client) {
         epoll_ctl(client->loop_fd, EPOLL_CTL_ADD, client->timer_fd, &event) == 0) {
         return true;
     }
-    tri_say(TR_ERR_IO, "No descriptor is left for an event loop: %s.", strerror(errno));
+    tri_say_text("No descriptor is left for an event loop: %s.", strerror(errno));
     int *const fds[] = {&client->loop_fd, &client->wake_fd, &client->timer_fd};
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
         if (*fds[i] >= 0) {
@@ -238,7 +238,7 @@ tr_err tr_client_submit(tr_client *client, const tr_request *request, tr_chunk_f
         tri_call_free(call);
         return err;
     }
-    tri_call_start_locked(client, call);
+    tri_call_start_locked(client, call, NULL);
     if (ret_id != NULL) {
         *ret_id = call->ref;
     }

@@ -194,7 +194,7 @@ static tr_err render(tr_request *request, const tr_options *o) {
     tri_buffer own = {0};
     err = tr_jsonw_take(&w, &text, &size);
     if (err != TR_OK) {
-        tri_say(err, "An option's text is not valid UTF-8.");
+        tri_say_text("An option's text is not valid UTF-8.");
     } else {
         err = tri_buffer_add(&own, text, size);
     }

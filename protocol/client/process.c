@@ -49,22 +49,17 @@ uint64_t tri_process(void) {
     return seen;
 }
 
-tr_err tri_say(tr_err err, const char *format, ...) {
+void tri_say_text(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(sentence, sizeof sentence, format, arguments);
     va_end(arguments);
-    return err;
 }
 
 tr_err tri_say_forked(void) {
     return tri_say(TR_ERR_FORKED,
                    "This client was opened by the parent process and cannot be used "
                    "after fork: open a client of its own in each child, after fork.");
-}
-
-tr_err tri_say_nomem(void) {
-    return tri_say(TR_ERR_NOMEM, "There is not enough memory for this request.");
 }
 
 const char *tr_client_error(void) {

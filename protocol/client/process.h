@@ -12,10 +12,14 @@
 /* A number that differs between a process and its children; costs one read of memory. */
 uint64_t tri_process(void);
 
-/* Sets what tr_client_error() says on this thread, and returns `err`. */
-tr_err tri_say(tr_err err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Sets what tr_client_error() says on this thread. */
+void tri_say_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same, and is `err`. */
+#define tri_say(err, ...) (tri_say_text(__VA_ARGS__), (tr_err)(err))
 tr_err tri_say_forked(void);
-tr_err tri_say_nomem(void);
+static inline tr_err tri_say_nomem(void) {
+    return tri_say(TR_ERR_NOMEM, "There is not enough memory for this request.");
+}
 
 /* CLOCK_MONOTONIC, in ns. */
 int64_t tri_now(void);

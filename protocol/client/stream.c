@@ -38,8 +38,7 @@ tr_err tr_stream_open(tr_client *client, const tr_request *request, tr_stream **
     stream->client = client;
     stream->call = call;
     client->handles++;
-    call->waiter = &stream->waiter;
-    tri_call_start_locked(client, call);
+    tri_call_start_locked(client, call, &stream->waiter);
     tri_flush_locked(client);
     tri_leave_locked(client);
     *ret = stream;
@@ -79,7 +78,7 @@ static tr_err refill(tr_stream *stream, int timeout_ms) {
         err = tri_wait_locked(client, &stream->waiter, until_ns, something, call);
     }
     if (err == TR_ERR_TIMEOUT) {
-        tri_say(err, "Nothing came within %d ms; the stream is still open.", timeout_ms);
+        tri_say_text("Nothing came within %d ms; the stream is still open.", timeout_ms);
     } else if (!tri_call_take_locked(call)) {
         err = finish(stream);
     }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol/assert.h"
 #include "protocol/json.h"
 #include "protocol/limits.h"
 
@@ -23,7 +24,7 @@ static tr_err run_whole(tr_client *client, tri_call *call, tr_result **ret) {
     }
     err = result->err;
     if (err != TR_OK) {
-        tri_say(err, "%s", tr_result_message(result));
+        tri_say_text("%s", tr_result_message(result));
         tr_result_free(result);
         return err;
     }
@@ -59,6 +60,7 @@ static tr_err join_vectors(const vectors *v, float **ret, size_t *ret_dim) {
     if (!fine) {
         return tri_say(TR_ERR_PROTOCOL, "The daemon sent vectors of different or no length.");
     }
+    TR_ASSERT(v->count > 0);
     float *all = malloc(v->count * size);
     if (all == NULL) {
         return tri_say_nomem();
