@@ -286,7 +286,8 @@ static tr_err open_context(tr_engine *engine, char *ret_why) {
         engine->context = NULL;
         return TR_OK;
     }
-    engine->context_max = llama_n_ctx_seq(engine->context);
+    uint32_t has = llama_n_ctx_seq(engine->context); /* it rounds up, or down */
+    engine->context_max = has < engine->context_max ? has : engine->context_max;
     engine->can_trim =
         !llama_model_is_recurrent(engine->model) && !llama_model_is_hybrid(engine->model);
     return TR_OK;

@@ -36,10 +36,11 @@ typedef struct tr_pool_spec {
     const char *worker_program; /* path of troupe-worker */
     const char *dial_url;       /* the daemon's private ipc:// URL */
     uint32_t workers;           /* processes here; 0 = only workers that join */
-    uint32_t sequences;         /* the four below go to the worker as they are */
+    uint32_t sequences;         /* the five below go to the worker as they are */
     uint32_t context;
     uint32_t threads;
     int32_t gpu_layers;
+    const char *chat_template; /* one of libllama's names; NULL or "" = the model's own */
     bool preload;
     uint64_t idle_unload_ms; /* 0 = never */
     uint32_t waiting_max;    /* 0 = TR_POOL_WAITING_max */

@@ -16,7 +16,7 @@ typedef struct tri_worker_args {
 
 struct tr_pool_plan {
     tr_pool_spec spec; /* its texts lie in `texts` */
-    char *texts[4];
+    char *texts[5];
     char pool_name[TR_ACTOR_NAME_max + 1];
     char sup_name[TR_ACTOR_NAME_max + 1];
     char workers_name[TR_ACTOR_NAME_max + 1];

@@ -77,8 +77,11 @@ tr_err tr_pool_plan_new(const tr_pool_spec *spec, tr_pool_plan **ret) {
         return TR_ERR_NOMEM;
     }
     plan->spec = *spec;
+    if (spec->chat_template == NULL) {
+        plan->spec.chat_template = "";
+    }
     const char **texts[] = {&plan->spec.model, &plan->spec.file, &plan->spec.worker_program,
-                            &plan->spec.dial_url};
+                            &plan->spec.dial_url, &plan->spec.chat_template};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (copy_text(&plan->texts[i], texts[i]) != TR_OK) {
             tr_pool_plan_free(plan);

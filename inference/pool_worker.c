@@ -155,10 +155,26 @@ static tr_err start_process(tr_self *self, tri_worker *w) {
     snprintf(numbers[1], sizeof numbers[1], "%" PRIu32, spec->context);
     snprintf(numbers[2], sizeof numbers[2], "%" PRIu32, spec->threads);
     snprintf(numbers[3], sizeof numbers[3], "%" PRId32, spec->gpu_layers);
-    const char *const argv[] = {
-        spec->worker_program, "--dial",    spec->dial_url, "--nonce",      nonce,      "--name",
-        spec->model,          "--model",   spec->file,     "--sequences",  numbers[0], "--context",
-        numbers[1],           "--threads", numbers[2],     "--gpu-layers", numbers[3], NULL};
+    const char *const argv[] = {spec->worker_program,
+                                "--dial",
+                                spec->dial_url,
+                                "--nonce",
+                                nonce,
+                                "--name",
+                                spec->model,
+                                "--model",
+                                spec->file,
+                                "--sequences",
+                                numbers[0],
+                                "--context",
+                                numbers[1],
+                                "--threads",
+                                numbers[2],
+                                "--gpu-layers",
+                                numbers[3],
+                                "--chat-template",
+                                spec->chat_template,
+                                NULL};
     /* Spinning threads on shared cores made decoding 50 times slower. */
     static const char *const env[] = {"OMP_WAIT_POLICY=passive", "GGML_NO_BACKTRACE=1", NULL};
     tr_process_spec process = {.argv = argv, .env_add = env, .memory_victim = true};

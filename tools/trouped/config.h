@@ -37,7 +37,8 @@ typedef struct tr_config_local {
     uint64_t context;
     uint64_t threads; /* 0 = auto */
     uint64_t gpu_layers;
-    uint64_t idle_unload_ms; /* 0 = never */
+    const char *chat_template; /* "" = the model's own */
+    uint64_t idle_unload_ms;   /* 0 = never */
     bool preload;
 } tr_config_local;
 

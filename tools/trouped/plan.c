@@ -158,6 +158,7 @@ static tr_err plan_pools(tr_daemon *d) {
                                   : share > 0        ? share
                                                      : 1),
             .gpu_layers = (int32_t)local->gpu_layers,
+            .chat_template = local->chat_template,
             .idle_unload_ms = local->idle_unload_ms,
             .preload = local->preload,
         };

@@ -27,7 +27,7 @@ static void no_file_gives_a_local_model(void) {
     const tr_config_local *local = config.locals.items;
     CU_ASSERT_STRING_EQUAL(local->name, "smollm2-135m");
     CU_ASSERT_STRING_EQUAL(local->file, "default");
-    CU_ASSERT_EQUAL(local->sequences, 16);
+    CU_ASSERT_EQUAL(local->sequences, 4);
     CU_ASSERT_EQUAL(local->idle_unload_ms, 600000);
     CU_ASSERT_EQUAL(config.first_token_ms, 120000);
     CU_ASSERT_STRING_EQUAL(config.socket, "default");
