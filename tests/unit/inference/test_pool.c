@@ -23,6 +23,7 @@ static void a_worker_is_told_all_that_it_needs(void) {
     tr_pool_spec spec = plain;
     spec.threads = 3;
     spec.gpu_layers = 7;
+    spec.chat_template = "chatml";
     set_up(&spec, NULL);
     load();
     static const char *const argv[] = {"/bin/troupe-worker",
@@ -41,7 +42,9 @@ static void a_worker_is_told_all_that_it_needs(void) {
                                        "--threads",
                                        "3",
                                        "--gpu-layers",
-                                       "7"};
+                                       "7",
+                                       "--chat-template",
+                                       "chatml"};
     int32_t pid = pool_stage_worker(&the.stage, 0)->pid;
     for (uint32_t i = 0; i < sizeof argv / sizeof *argv; i++) {
         const char *arg = tr_fake_process_arg(the.stage.processes, pid, i);
@@ -52,7 +55,7 @@ static void a_worker_is_told_all_that_it_needs(void) {
             CU_ASSERT_EQUAL(strspn(arg, "0123456789abcdef"), 16);
         }
     }
-    CU_ASSERT_PTR_NULL(tr_fake_process_arg(the.stage.processes, pid, 17));
+    CU_ASSERT_PTR_NULL(tr_fake_process_arg(the.stage.processes, pid, 19));
     const char *policy = tr_fake_process_env(the.stage.processes, pid, "OMP_WAIT_POLICY");
     CU_ASSERT_PTR_NOT_NULL_FATAL(policy);
     CU_ASSERT_STRING_EQUAL(policy, "passive");
