@@ -2,8 +2,12 @@
  * A pool of two real workers on a tiny model whose every token depends on all before it: streams go
  * on, byte for byte, whatever happens to the processes; bad model files are said; nothing stays.
  */
-#include "tests/local/local_daemon.h"
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "tests/lib/puppet.h"
+#include "tests/local/local_daemon.h"
 
 #define TOKENS 200
 #define PATIENCE_MS 30000
@@ -243,6 +247,78 @@ static void a_worker_that_stands_still_is_replaced_and_its_stream_goes_on(void) 
     local_stop(&the);
 }
 
+/* ---- workers that join ---- */
+
+static void end_joined(pid_t pid) {
+    (void)kill(pid, SIGKILL);
+    CU_ASSERT_EQUAL(waitpid(pid, NULL, 0), pid);
+}
+
+static void set_up_joined(uint32_t locals, uint32_t silence_ms) {
+    local_prepare(&the, TR_TINY_RANDOM);
+    local_open_tcp(&the);
+    tr_pool_spec pool = local_pool(&the, "tiny", locals);
+    pool.silence_ms = silence_ms;
+    local_start(&the, &pool, 1);
+}
+
+static void a_stream_goes_on_at_another_joined_worker(void) {
+    set_up_joined(0, 0);
+    pid_t pids[2] = {local_join(&the, "tiny"), local_join(&the, "tiny")};
+    CU_ASSERT_FATAL(local_await_ready(&the, 2));
+    tr_request *request = request_for("tell me", 0, 4);
+    static reading whole, cut;
+    read_undisturbed(&whole, request);
+    open_stream(&cut, request);
+    read_chunks(&cut, 30);
+    end_joined(pids[0]);
+    read_chunks(&cut, 30);
+    pids[0] = local_join(&the, "tiny");
+    CU_ASSERT_FATAL(local_await_ready(&the, 2));
+    end_joined(pids[1]);
+    read_chunks(&cut, SIZE_MAX / 2);
+    check_same(&cut, &whole);
+    tr_stream_close(cut.stream);
+    tr_request_free(request);
+    end_joined(pids[0]);
+    local_stop(&the);
+}
+
+static void a_stream_moves_between_joined_and_local_workers(void) {
+    set_up_joined(1, 1500);
+    pid_t joined = local_join(&the, "tiny");
+    CU_ASSERT_FATAL(local_await_ready(&the, 1));
+    tr_request *request = request_for("tell me", 0, 4);
+    static reading whole, cut;
+    read_undisturbed(&whole, request); /* by the joined one: the model is not loaded here */
+    CU_ASSERT_EQUAL(local_worker(&the, false), 0);
+    open_stream(&cut, request);
+    read_chunks(&cut, 30);
+    CU_ASSERT_EQUAL_FATAL(kill(joined, SIGSTOP), 0); /* its link is open, and nobody answers */
+    read_chunks(&cut, 30);
+    CU_ASSERT(local_worker(&the, true) > 0);
+    kill_its_worker();
+    read_chunks(&cut, SIZE_MAX / 2);
+    check_same(&cut, &whole);
+    tr_stream_close(cut.stream);
+    tr_request_free(request);
+    end_joined(joined);
+    local_stop(&the);
+}
+
+static void a_joined_worker_with_another_file_ends_with_a_reason(void) {
+    set_up_joined(1, 0);
+    CU_ASSERT_EQUAL(tr_load(the.client, "tiny"), TR_OK);
+    CU_ASSERT_TRUE_FATAL(
+        tr_tiny_gguf_write(&(tr_tiny_spec){.kind = TR_TINY_RANDOM, .seed = 4}, the.model));
+    pid_t joined = local_join(&the, "tiny");
+    int status = 0;
+    CU_ASSERT_EQUAL(waitpid(joined, &status, 0), joined); /* it would dial for ever otherwise */
+    CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    CU_ASSERT(local_await_ready(&the, 1));
+    local_stop(&the);
+}
+
 int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(a_kill_at_each_tenth_token_changes_nothing),
@@ -253,6 +329,9 @@ int main(void) {
         PUPPET_TEST(a_missing_or_corrupt_model_file_is_said_and_mended),
         PUPPET_TEST(unload_ends_the_processes_and_the_next_request_starts_them),
         PUPPET_TEST(a_worker_that_stands_still_is_replaced_and_its_stream_goes_on),
+        PUPPET_TEST(a_stream_goes_on_at_another_joined_worker),
+        PUPPET_TEST(a_stream_moves_between_joined_and_local_workers),
+        PUPPET_TEST(a_joined_worker_with_another_file_ends_with_a_reason),
     };
     return puppet_main("real workers", tests, sizeof tests / sizeof *tests);
 }
