@@ -22,7 +22,7 @@ enum {
     TR_KIND_RESERVE = 64, /* TR_MSG_OPENING: a gate's bounded mailbox may refuse it */
     TR_KIND_GRANTED = 65,
     TR_KIND_SETTLE = 66,
-    TR_KIND_STATUS = 67,  /* asks an actor for its status as JSON: ref */
+    TR_KIND_STATUS = 67,   /* asks an actor for its status as JSON: ref */
     TR_KIND_STATUSED = 68, /* the answer: ref, body = one JSON object */
     TR_KIND_LOAD = 69,     /* to a pool: load the model now; answered DONE or FAIL with ref */
     TR_KIND_UNLOAD = 70,   /* to a pool: running streams finish, workers stop; DONE or FAIL */
@@ -36,8 +36,8 @@ typedef struct tr_reserve {
     uint8_t resumes; /* attempts before this one that ended because a worker died */
     uint16_t reserved;
     uint32_t reserved2;
-    uint64_t client;  /* the door that the call serves, for fairness */
-    uint64_t avoid;   /* a backend that just failed this call; TR_ID_NONE = none */
+    uint64_t client; /* the door that the call serves, for fairness */
+    uint64_t avoid;  /* a backend that just failed this call; TR_ID_NONE = none */
 } tr_reserve;
 
 /* GRANTED's data. */
@@ -51,7 +51,7 @@ typedef struct tr_granted {
 typedef struct tr_settle {
     uint64_t tokens_in;
     uint64_t tokens_out;
-    uint32_t err; /* tr_err: how the attempt ended; TR_OK */
+    uint32_t err;        /* tr_err: how the attempt ended; TR_OK */
     uint32_t progressed; /* 1 = at least one new token or delta came */
 } tr_settle;
 

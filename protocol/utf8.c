@@ -1,7 +1,8 @@
 /* UTF-8 (RFC 3629): validity and cutting at a character. Called on every text that enters and on
  * every piece that is sent on, so runs of ASCII are checked eight bytes at a time. */
-#include "protocol/wire.h"
+#include "protocol/utf8.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* The length of the valid character at `at`, or 0: Table 3-7 of the Unicode standard. */

@@ -158,7 +158,7 @@ int tr_stage_run(const char *const *argv, char *ret_out, size_t size) {
         return -1;
     }
     const char *args[32] = {bin(argv[0])};
-    for (int i = 1; argv[i] != NULL && i < 31; i++) {
+    for (int i = 1; i < 31 && argv[i] != NULL; i++) {
         args[i] = argv[i];
     }
     pid_t pid = spawn(args, out[1], -1);

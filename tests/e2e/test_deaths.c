@@ -20,6 +20,7 @@ static int stream(char *text, size_t size, size_t first, size_t every, int kills
     options.temperature = 1;
     options.seed = 5;
     options.max_tokens = TOKENS;
+    options.window_messages = 4; /* so that the stream does not run ahead of its killer */
     tr_request *request;
     tr_stream *s;
     CU_ASSERT_EQUAL_FATAL(tr_request_new(&options, &request), TR_OK);

@@ -1,0 +1,54 @@
+/*
+ * The names of the wire: kinds of messages, operations, kinds of DELTAs, ways to finish, flags. The
+ * numbers travel (PROTOCOL.md): append, never renumber.
+ */
+#ifndef TR_PROTOCOL_KIND_H
+#define TR_PROTOCOL_KIND_H
+
+/* Kinds 1 to 31 travel over any link; 32 to 63 are the runtime's signals, 64 to 127 the actors'
+ * own, 128 on are free. */
+typedef enum tr_kind {
+    TR_KIND_SUBMIT = 1,
+    TR_KIND_DELTA = 2,
+    TR_KIND_CREDIT = 3,
+    TR_KIND_DONE = 4,
+    TR_KIND_FAIL = 5,
+    TR_KIND_CANCEL = 6,
+    TR_KIND_HELLO = 16,
+    TR_KIND_WELCOME = 17,
+    TR_KIND_PING = 18,
+    TR_KIND_PONG = 19,
+} tr_kind;
+
+typedef enum tr_op {
+    TR_OP_CHAT = 1,
+    TR_OP_EMBED =
+        2, /* answers: opaque DELTAs of little-endian float32, choice = index of the input */
+    TR_OP_COUNT = 3,   /* answers: one text DELTA of JSON */
+    TR_OP_CONTROL = 4, /* answers: text DELTAs of JSON */
+} tr_op;
+
+typedef enum tr_delta_kind {
+    TR_DELTA_TEXT = 1,
+    TR_DELTA_REASONING = 2,
+    TR_DELTA_TOOL_START = 3, /* `tool`, id and name; no text */
+    TR_DELTA_TOOL_ARGS = 4,  /* `tool` and a fragment of the arguments' JSON */
+    TR_DELTA_OPAQUE =
+        5, /* a provider's own field: name says which, text is its raw JSON or bytes */
+} tr_delta_kind;
+
+typedef enum tr_finish {
+    TR_FINISH_STOP = 1,
+    TR_FINISH_LENGTH = 2,
+    TR_FINISH_TOOL_CALLS = 3,
+    TR_FINISH_FILTERED = 4,
+    TR_FINISH_OTHER = 5,
+} tr_finish;
+
+enum {
+    TR_SUBMIT_NO_STREAM = 1, /* ask the provider for one whole answer instead of a stream */
+    TR_FAIL_RESUMABLE = 1,   /* a worker died: the same tokens may go on elsewhere */
+    TR_FAIL_RETRY_AFTER = 2, /* retry_after_ms was given by the provider */
+};
+
+#endif

@@ -1,0 +1,13 @@
+/* UTF-8 (RFC 3629): what texts on the wire must be, and where they may be cut. Pure; any thread. */
+#ifndef TR_PROTOCOL_UTF8_H
+#define TR_PROTOCOL_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The longest prefix of `text`, at most `max` bytes, that splits no UTF-8 character. */
+size_t tr_utf8_cut(const char *text, size_t size, size_t max);
+/* Whether `text` is valid UTF-8 (RFC 3629); a NUL byte is not accepted. */
+bool tr_utf8_valid(const char *text, size_t size);
+
+#endif
