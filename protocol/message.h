@@ -1,7 +1,6 @@
 /*
- * The fixed part of each message, little-endian in memory and on the wire alike; its strings follow
- * it in the order in which their sizes stand (wire.h reads and writes them). PROTOCOL.md gives the
- * offsets.
+ * The fixed part of each message, the same in memory and on the wire; wire.h reads and writes what
+ * follows it. PROTOCOL.md gives the offsets.
  */
 #ifndef TR_PROTOCOL_MESSAGE_H
 #define TR_PROTOCOL_MESSAGE_H
@@ -10,7 +9,6 @@
 #include <stdint.h>
 
 #include "protocol/kind.h"
-
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "Troupe's messages are little-endian in memory"
 #endif
