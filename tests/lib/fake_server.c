@@ -171,6 +171,29 @@ static void put_vectors(connection *c, stream *s) {
     put_done(c, s, TR_FINISH_STOP);
 }
 
+/* Everything that a daemon may send, and then not quite. */
+static void put_noise(connection *c, stream *s) {
+    size_t from = c->out_size;
+    uint64_t random = 0x9e3779b97f4a7c15U * (s->a + 1);
+    for (int i = 0; i < 8; i++) {
+        put_text(c, s, TR_DELTA_TEXT, "some text \xE2\x82\xAC", 13);
+        put_delta(c, s, (tr_delta){.kind = TR_DELTA_TOOL_START, .tool = 1},
+                  (tr_delta_view){.id = {"id", 2}, .name = {"name", 4}});
+    }
+    tr_ping ping = {.number = 7};
+    put_frame(c, TR_KIND_PING, 0, &ping, sizeof ping);
+    put_fail(c, s->ref + 1, TR_ERR_SERVER, 5);
+    put_frame(c, (tr_kind)99, s->ref, "unknown", 7);
+    put_done(c, s, TR_FINISH_STOP);
+    for (unsigned long i = 0; i < s->b; i++) {
+        random ^= random << 13; /* xorshift64, Marsaglia 2003 */
+        random ^= random >> 7;
+        random ^= random << 17;
+        c->out[from + random % (c->out_size - from)] ^= (uint8_t)(1 + (random >> 40) % 255);
+    }
+    c->closing = true;
+}
+
 /* DELTAs within credit. True = all of them are out. */
 static bool put_counted(connection *c, stream *s, size_t size, bool greedy) {
     char text[TR_DELTA_TEXT_max];
@@ -257,6 +280,8 @@ static bool begin(connection *c, stream *s) {
     if (strcmp(verb, "huge") == 0) {
         uint8_t header[TR_FRAME_HEADER_size] = {0, 0, 0, 0x40, TR_KIND_DELTA};
         put(c, header, sizeof header);
+    } else if (strcmp(verb, "noise") == 0) {
+        put_noise(c, s);
     } else if (strcmp(verb, "greedy") == 0) {
         s->left = 20 * s->credit_messages;
         put_counted(c, s, 8, true);

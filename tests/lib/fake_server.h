@@ -16,7 +16,8 @@
  *   huge            a frame that claims 1 GiB
  *   greedy          more DELTAs than credit
  *   skip            a gap in the numbers
- *   late            DONE, then a DELTA and another DONE
+ *   noise:SEED:N    frames of all kinds with N bytes changed at random, then the connection is
+ * closed late            DONE, then a DELTA and another DONE
  *
  * Without a target it is count:3:5, and embed:3:4 for op embed.
  */

@@ -182,6 +182,34 @@ static void a_daemon_that_breaks_the_protocol_is_left(void) {
     breaks_all_streams("skip", TR_ERR_PROTOCOL);
 }
 
+/* Whatever bytes come, each request ends once, and the client goes on. */
+static void noise_breaks_nothing(void) {
+    CU_ASSERT_EQUAL_FATAL(pair_open(), 0);
+    unsigned whole = 0, broken = 0;
+    for (int seed = 0; seed < 400; seed++) {
+        char target[32];
+        snprintf(target, sizeof target, "noise:%d:%d", seed, seed % 4);
+        tr_request *request = request_for(target);
+        tr_stream *pulled = NULL;
+        tr_result *asked = NULL;
+        MUST(tr_stream_open(client, request, &pulled));
+        tr_chunk chunk;
+        tr_err err;
+        while ((err = tr_stream_next(pulled, 10000, &chunk)) == TR_OK) {
+        }
+        CU_ASSERT_PTR_NOT_NULL(tr_stream_result(pulled));
+        whole += err == TR_DONE;
+        broken += err != TR_DONE;
+        MUST(tr_send_request(client, request, &asked));
+        tr_result_free(asked);
+        tr_stream_close(pulled);
+        tr_request_free(request);
+    }
+    CU_ASSERT_TRUE(whole >= 100); /* those of which no byte was changed */
+    CU_ASSERT_TRUE(broken >= 100);
+    pair_close();
+}
+
 static void what_arrived_before_the_break_is_in_the_result(void) {
     CU_ASSERT_EQUAL_FATAL(pair_open(), 0);
     tr_request *request = request_for("die:3");
@@ -336,6 +364,7 @@ int main(void) {
     CU_ADD_TEST(suite, a_name_is_resolved);
     CU_ADD_TEST(suite, a_dying_daemon_fails_each_stream_once);
     CU_ADD_TEST(suite, a_daemon_that_breaks_the_protocol_is_left);
+    CU_ADD_TEST(suite, noise_breaks_nothing);
     CU_ADD_TEST(suite, what_arrived_before_the_break_is_in_the_result);
     CU_ADD_TEST(suite, a_request_finds_the_restarted_daemon);
     CU_ADD_TEST(suite, a_request_waits_for_the_daemon);

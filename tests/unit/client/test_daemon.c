@@ -335,6 +335,42 @@ static void unread_streams_slow_nobody(void) {
     tr_client_close(opened);
 }
 
+enum { DIALS = 200 };
+
+static pthread_barrier_t barrier;
+
+static void *dial(void *arg) {
+    pthread_barrier_wait(&barrier);
+    tr_client *opened = NULL;
+    if (tr_client_open(ipc_url, &opened) == TR_OK) {
+        tr_options options = TR_OPTIONS_INIT;
+        options.model = "echo/any";
+        tr_result *result = NULL;
+        if (tr_ask(opened, &options, "hello", &result) == TR_OK) {
+            *(bool *)arg = strcmp(tr_result_text(result), "hello") == 0;
+        }
+        tr_result_free(result);
+    }
+    tr_client_close(opened);
+    return NULL;
+}
+
+static void two_hundred_dials_at_once_all_come_in(void) {
+    static pthread_t threads[DIALS];
+    static bool fine[DIALS];
+    CU_ASSERT_EQUAL_FATAL(pthread_barrier_init(&barrier, NULL, DIALS), 0);
+    for (int i = 0; i < DIALS; i++) {
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, dial, &fine[i]), 0);
+    }
+    unsigned count = 0;
+    for (int i = 0; i < DIALS; i++) {
+        pthread_join(threads[i], NULL);
+        count += fine[i];
+    }
+    CU_ASSERT_EQUAL(count, DIALS);
+    pthread_barrier_destroy(&barrier);
+}
+
 static void a_child_of_the_embedding_process_is_told(void) {
     tr_client *opened = open_at(inproc_url);
     answers_whole(opened); /* what came before has been dealt with: the daemon rests */
@@ -394,6 +430,7 @@ int main(void) {
     CU_ADD_TEST(suite, strangers_are_refused);
     CU_ADD_TEST(suite, unknown_targets_and_failures_are_results);
     CU_ADD_TEST(suite, unread_streams_slow_nobody);
+    CU_ADD_TEST(suite, two_hundred_dials_at_once_all_come_in);
     CU_ADD_TEST(suite, a_child_of_the_embedding_process_is_told);
     CU_ADD_TEST(suite, a_stopping_daemon_ends_every_stream);
     return finish_tests();
