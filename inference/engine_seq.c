@@ -116,7 +116,8 @@ static tr_err prepare_count(tr_engine *engine, tri_seq *seq, char *ret_why) {
     tr_err err = tri_engine_prompt(engine, seq->chat, &tokens, &count, ret_why);
     tr_free(tokens);
     if (err == TR_OK) {
-        snprintf(json, sizeof json, "{\"tokens\":%zu,\"context\":%u}", count, engine->context_max);
+        snprintf(json, sizeof json, "{\"tokens\":%zu,\"exact\":true,\"context\":%u}", count,
+                 engine->context_max);
         err = tri_text_add(&seq->text, json, strlen(json));
     }
     if (err == TR_OK) {
