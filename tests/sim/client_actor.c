@@ -19,8 +19,13 @@ typedef struct request {
     uint64_t credit_messages, credit_bytes;
     uint64_t owed_messages, owed_bytes; /* read and not granted again yet */
     uint32_t deltas;
+    uint32_t seed; /* a local stream's, as its text tells */
     bool open, ended, cancelled;
     bool fails;
+    bool local;  /* of the pool: chunks are its tokens */
+    bool poison; /* kills each worker that takes it */
+    bool words;  /* some text came */
+    uint32_t at; /* the next token */
 } request;
 
 typedef struct client {
@@ -75,7 +80,7 @@ static tr_err submit(tr_self *self, client *c, request *r, tr_op op, const char 
     tr_submit head = {.op = (uint8_t)op,
                       .credit_messages = (uint32_t)r->credit_messages,
                       .credit_bytes = (uint32_t)r->credit_bytes};
-    tr_submit_view view = {.target = {"fast", 4}};
+    tr_submit_view view = {.target = {r->local ? "tiny" : "fast", 4}};
     tr_msg *msg = tr_msg_submit(&head, &view, bytes);
     return send(self, c, msg, r->ref);
 }
@@ -95,12 +100,14 @@ static tr_err begin(tr_self *self, client *c) {
         r->ref = 100 + i * 7;
         r->chunks = tr_world_below(world, 200);
         r->bytes = 1 + tr_world_below(world, 300);
-        r->fails = tr_world_below(world, 8) == 0;
+        r->local = tr_world_below(world, 2) == 0;
+        r->fails = !r->local && tr_world_below(world, 8) == 0;
+        r->poison = r->local && tr_world_below(world, 40) == 0;
         char body[256];
         snprintf(body, sizeof body,
                  "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
-                 "\"echo\":{\"chunks\":%u,\"bytes\":%u,\"fail\":%s}}",
-                 r->chunks, r->bytes, r->fails ? "true" : "false");
+                 "\"echo\":{\"chunks\":%u,\"bytes\":%u,\"fail\":%s,\"poison\":%d}}",
+                 r->chunks, r->bytes, r->fails ? "true" : "false", r->poison);
         err = submit(self, c, r, TR_OP_CHAT, body);
     }
     if (err == TR_OK && (c->manner == CANCELS || c->manner == VANISHES || c->manner == SLOW)) {
@@ -129,6 +136,25 @@ static request *find(client *c, uint64_t ref) {
     return NULL;
 }
 
+/* A local stream's text is "0:SEED,1:SEED,…", whichever workers wrote it. */
+static void check_tokens(client *c, request *r, tr_str text) {
+    const char *at = text.ptr;
+    while (at < text.ptr + text.size) {
+        char *end;
+        uint32_t number = (uint32_t)strtoul(at, &end, 10);
+        uint32_t seed = *end == ':' ? (uint32_t)strtoul(end + 1, &end, 10) : UINT32_MAX;
+        r->seed = r->words ? r->seed : seed;
+        if (number != r->at || seed != r->seed || *end != ',') {
+            tr_world_fault(c->args.world, "a stream went on with %u:%u after %u:%u", number, seed,
+                           r->at, r->seed);
+            return;
+        }
+        r->words = true;
+        r->at++;
+        at = end + 1;
+    }
+}
+
 static void check_delta(client *c, request *r, const tr_msg *msg) {
     tr_world *world = c->args.world;
     const tr_delta *delta = (const tr_delta *)msg->data;
@@ -148,6 +174,9 @@ static void check_delta(client *c, request *r, const tr_msg *msg) {
     r->owed_messages++;
     r->owed_bytes += msg->size;
     r->deltas++;
+    if (r->local) {
+        check_tokens(c, r, view.text);
+    }
     if (c->args.auditor && c->answer_size + view.text.size < sizeof c->answer) {
         memcpy(c->answer + c->answer_size, view.text.ptr, view.text.size);
         c->answer_size += view.text.size;
@@ -162,21 +191,29 @@ static void check_end(client *c, request *r, const tr_msg *msg) {
     r->ended = true;
     if (msg->kind == TR_KIND_DONE) {
         c->args.tally->dones++;
-        if (!c->args.auditor && (r->deltas != r->chunks || r->fails)) {
-            tr_world_fault(world, "DONE after %u of %u chunks", r->deltas, r->chunks);
+        uint32_t came = r->local ? r->at : r->deltas;
+        if (!c->args.auditor && (came != r->chunks || r->fails || (r->poison && r->at == 0))) {
+            tr_world_fault(world, "DONE after %u of %u chunks", came, r->chunks);
         }
     } else {
         c->args.tally->fails++;
         tr_err err = (tr_err)((const tr_fail *)msg->data)->err;
+        bool crashed = err == TR_ERR_CRASHED && (r->poison || world->deaths > 2 || world->cuts);
         bool expected = r->fails || r->cancelled || c->manner == NEVER || err == TR_ERR_BUG ||
-                        err == TR_ERR_SERVER; /* the assassin's work */
+                        err == TR_ERR_SERVER /* the assassin's work */ || crashed;
         if (!expected) {
-            tr_world_fault(world, "FAIL %s without a reason", tr_err_name(err));
+            tr_str why = tr_fail_read((const tr_fail *)msg->data).message;
+            tr_world_fault(world, "FAIL %s without a reason: %.*s", tr_err_name(err), (int)why.size,
+                           why.ptr);
         }
     }
 }
 
 static void audit(client *c) {
+    if (c->args.world->sequences_held != 0) {
+        tr_world_fault(c->args.world, "%u sequences are held at rest",
+                       c->args.world->sequences_held);
+    }
     tr_json *json;
     if (tr_json_parse(c->answer, c->answer_size, &json, NULL) != TR_OK) {
         tr_world_fault(c->args.world, "the status is no JSON");

@@ -92,6 +92,7 @@ static const char *run(uint64_t seed, bool trace, uint64_t *ret_trace) {
                                .delay_max_us = 10 + tr_world_below(&world, 2000),
                                .split_max = tr_world_below(&world, 3) == 0 ? 7 : 0,
                                .cuts_per_million = tr_world_below(&world, 4) == 0 ? 2000 : 0};
+    world.cuts = faults.cuts_per_million > 0;
     tr_memory_net_set_faults(world.net, &faults);
     for (uint32_t i = 1 + tr_world_below(&world, 8); i > 0; i--) {
         add_client(&world, &tally, false);
@@ -104,7 +105,7 @@ static const char *run(uint64_t seed, bool trace, uint64_t *ret_trace) {
     run_until_clients_left(&world, &tally);
     /* What a vanished client left behind must be gone before the audit: the net delivers its end.
      */
-    uint64_t until = world.now_us + 10000000;
+    uint64_t until = world.now_us + 40000000;
     while (world.fault == NULL && world.now_us < until && tr_world_step(&world)) {
     }
     tr_memory_net_set_faults(world.net, &(tr_memory_faults){0});
@@ -113,9 +114,10 @@ static const char *run(uint64_t seed, bool trace, uint64_t *ret_trace) {
     tr_world_fini(&world);
     if (trace) {
         printf("seed %" PRIu64 ": steps=%" PRIu64 " submits=%" PRIu64 " dones=%" PRIu64
-               " fails=%" PRIu64 " deltas=%" PRIu64 " trace=%016" PRIx64 "%s%s\n",
+               " fails=%" PRIu64 " deltas=%" PRIu64 " deaths=%u resumes=%u trace=%016" PRIx64
+               "%s%s\n",
                seed, world.steps, tally.submits, tally.dones, tally.fails, tally.deltas,
-               world.trace, world.fault != NULL ? " FAULT: " : "",
+               world.deaths, world.resumes, world.trace, world.fault != NULL ? " FAULT: " : "",
                world.fault != NULL ? world.fault : "");
     }
     *ret_trace = world.trace;

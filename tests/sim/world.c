@@ -10,6 +10,7 @@
 #include "protocol/assert.h"
 #include "runtime/log.h"
 #include "runtime/shard.h"
+#include "tests/sim/processes.h"
 
 #define STEPS_max 3000000U
 
@@ -77,7 +78,8 @@ static void make_node(tr_world *world, tr_world_node *place, uint32_t number, ui
                      .random = draw,
                      .wake = wake,
                      .arg = place,
-                     .transport = tr_memory_net_transport(world->net)},
+                     .transport = tr_memory_net_transport(world->net),
+                     .processes = tr_fake_processes_table(world->fakes)},
     };
     tr_err err = tr_node_new(&spec, &place->node);
     TR_ASSERT(err == TR_OK);
@@ -85,17 +87,35 @@ static void make_node(tr_world *world, tr_world_node *place, uint32_t number, ui
 
 static void set_routes(tr_world *world) {
     const char *providers[] = {"echo"};
+    const char *locals[] = {"tiny"};
     tr_alias aliases[] = {{"fast", "echo/fast"}};
-    tr_routes_spec spec = {.providers = providers,
+    tr_routes_spec spec = {.locals = locals,
+                           .local_count = 1,
+                           .providers = providers,
                            .provider_count = 1,
                            .aliases = aliases,
                            .alias_count = 1,
                            .default_model = "fast",
-                           .limits = {5000, 120000, 60000, 600000, 120000}};
+                           .limits = {5000, 120000, 60000, 600000, 5000}};
     tr_routes *routes;
     tr_err err = tr_routes_new(&spec, &routes);
     TR_ASSERT(err == TR_OK);
     tr_services_set_routes(world->services, routes);
+}
+
+static void plan_pool(tr_world *world) {
+    world->sequences = 1 + tr_world_below(world, 4);
+    world->deaths_left = tr_world_below(world, 2) == 0 ? tr_world_below(world, 5) : 0;
+    world->hangs_left = tr_world_below(world, 4) == 0;
+    tr_pool_spec spec = {.model = "tiny",
+                         .file = "tiny.gguf",
+                         .worker_program = "troupe-worker",
+                         .dial_url = TR_WORLD_WORKER_URL,
+                         .workers = 1 + tr_world_below(world, 3),
+                         .sequences = world->sequences,
+                         .idle_unload_ms = tr_world_below(world, 4) == 0 ? 50 : 0};
+    tr_err err = tr_pool_plan_new(&spec, &world->plan);
+    TR_ASSERT(err == TR_OK);
 }
 
 void tr_world_init(tr_world *world, uint64_t seed) {
@@ -112,12 +132,18 @@ void tr_world_init(tr_world *world, uint64_t seed) {
     }
     tr_log_set(TR_LOG_LOGFMT, TR_LOG_ERROR, silence);
     set_routes(world);
+    plan_pool(world);
+    tr_sim_processes_init(world);
     make_node(world, &world->daemon, 0, 1 + tr_world_below(world, TR_WORLD_SHARDS_max));
     make_node(world, &world->clients, 1, 1);
-    tr_door_spec door = {.url = TR_WORLD_URL, .takes_clients = true};
+    tr_door_spec doors[] = {{.url = TR_WORLD_URL, .takes_clients = true},
+                            {.url = TR_WORLD_WORKER_URL}};
+    tr_child_spec pool = tr_pool_child(world->plan);
     tr_company_spec company = {.services = world->services,
-                               .doors = &door,
-                               .door_count = 1,
+                               .doors = doors,
+                               .door_count = 2,
+                               .pools = &pool,
+                               .pool_count = 1,
                                .drain_ms = 10000,
                                .up = up,
                                .down = down,
@@ -176,6 +202,8 @@ static bool run_some_shard(tr_world *world) {
 
 static bool jump(tr_world *world) {
     uint64_t due = tr_memory_net_due_us(world->net);
+    uint64_t process_due = tr_sim_processes_due_us(world);
+    due = process_due < due ? process_due : due;
     tr_world_node *nodes[] = {&world->daemon, &world->clients};
     for (size_t n = 0; n < 2; n++) {
         for (uint32_t i = 0; i < nodes[n]->shards; i++) {
@@ -204,13 +232,17 @@ bool tr_world_step(tr_world *world) {
     if (net_first && tr_memory_net_step(world->net, world->now_us)) {
         return true;
     }
+    if (tr_world_below(world, 2) == 0 && tr_sim_processes_step(world)) {
+        return true;
+    }
     if (run_some_shard(world)) {
         return true;
     }
     if (!net_first && tr_memory_net_step(world->net, world->now_us)) {
         return true;
     }
-    return tr_memory_net_step(world->net, world->now_us) || jump(world);
+    return tr_memory_net_step(world->net, world->now_us) || tr_sim_processes_step(world) ||
+           jump(world);
 }
 
 void tr_world_fini(tr_world *world) {
@@ -231,6 +263,8 @@ void tr_world_fini(tr_world *world) {
     tr_node_free(world->clients.node);
     tr_node_free(world->daemon.node);
     tr_company_free(world->company);
+    tr_process_table_free(tr_fake_processes_table(world->fakes));
+    tr_pool_plan_free(world->plan);
     tr_services_free(world->services);
     tr_memory_net_free(world->net);
 }

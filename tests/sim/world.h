@@ -1,17 +1,21 @@
 /*
- * A simulated world: one daemon node of several shards and one node of clients, a memory net
- * between them, one virtual clock, one seed. A step moves one thing: a shard that is awake handles
- * a few messages, or the net delivers something, or, when all is quiet, time jumps to whatever is
- * due next. A shard sleeps and wakes as it would on a thread, so a lost wake shows.
+ * A simulated world: one daemon node of several shards, one node of clients and worker processes, a
+ * memory net between them, one virtual clock, one seed. A step moves one thing: a shard that is
+ * awake handles a few messages, or the net delivers something, or, when all is quiet, time jumps to
+ * whatever is due next. A shard sleeps and wakes as it would on a thread, so a lost wake shows.
  */
 #ifndef TR_TESTS_SIM_WORLD_H
 #define TR_TESTS_SIM_WORLD_H
 
 #include "actors/company.h"
+#include "inference/pool.h"
+#include "runtime/process_fake.h"
 #include "runtime/transport_memory.h"
 
 #define TR_WORLD_SHARDS_max 4
 #define TR_WORLD_URL "ipc:///world"
+#define TR_WORLD_WORKER_URL "ipc:///world-workers"
+#define TR_WORLD_PROCESSES_max 64
 
 typedef struct tr_world tr_world;
 
@@ -23,6 +27,15 @@ typedef struct tr_world_node {
     bool asleep[TR_WORLD_SHARDS_max];
 } tr_world_node;
 
+/* A worker process that the daemon asked for (processes.h); pid 0 = none. */
+typedef struct tr_sim_process {
+    int32_t pid;
+    int32_t signal;  /* what ends it */
+    tr_id worker;    /* while it runs */
+    uint64_t due_us; /* of its start or its end */
+    bool started, ending, gone;
+} tr_sim_process;
+
 struct tr_world {
     uint64_t random;
     uint64_t now_us;
@@ -32,6 +45,15 @@ struct tr_world {
     tr_services *services;
     tr_company *company;
     tr_world_node daemon, clients;
+    /* local workers */
+    tr_pool_plan *plan;
+    uint32_t sequences; /* of each */
+    tr_fake_processes *fakes;
+    tr_sim_process processes[TR_WORLD_PROCESSES_max];
+    uint32_t deaths_left, hangs_left; /* that may still happen by chance */
+    uint32_t deaths, resumes;         /* that happened */
+    uint32_t sequences_held;
+    bool cuts; /* connections are cut in this world */
     bool up, down;
     const char *fault; /* the first broken rule, or NULL */
     char fault_text[256];
