@@ -25,10 +25,14 @@ typedef struct bench {
     char failure[256];
 } bench;
 
-static double now_ms(void) {
+static double clock_ms(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
+}
+
+static double now_ms(void) {
+    return clock_ms(CLOCK_MONOTONIC);
 }
 
 static void on_emit(void *arg, tr_msg *msg) {
@@ -96,27 +100,38 @@ static double median(double *values, uint32_t count) {
     return values[count / 2];
 }
 
+typedef struct outcome {
+    double per_second, first_ms;
+    double
+        cpu_ms; /* of the processor, a token of an answer; says more than time on a busy machine */
+} outcome;
+
 static tr_err run_round(tr_engine *engine, bench *b, const tr_worker_bench *spec, uint32_t round,
-                        double *ret_per_second, double *ret_first_ms) {
+                        outcome *ret) {
     double *firsts = tr_alloc(b->count * sizeof *firsts);
     tr_err err = firsts != NULL ? TR_OK : TR_ERR_NOMEM;
     memset(b->streams, 0, b->count * sizeof *b->streams);
     b->open = b->count;
     b->started_ms = now_ms();
+    double cpu_ms = clock_ms(CLOCK_PROCESS_CPUTIME_ID);
     for (uint32_t i = 0; i < b->count && err == TR_OK; i++) {
         err = submit(engine, spec, round, i);
     }
     while (err == TR_OK && b->open > 0 && tr_engine_step(engine)) {
     }
     double spent_ms = now_ms() - b->started_ms;
+    cpu_ms = clock_ms(CLOCK_PROCESS_CPUTIME_ID) - cpu_ms;
     uint64_t tokens = 0;
     for (uint32_t i = 0; i < b->count && err == TR_OK; i++) {
         tokens += b->streams[i].usage.out;
         firsts[i] = b->streams[i].first_ms;
     }
     if (err == TR_OK) {
-        *ret_per_second = (double)tokens * 1000 / spent_ms;
-        *ret_first_ms = median(firsts, b->count);
+        *ret = (outcome){
+            .per_second = (double)tokens * 1000 / spent_ms,
+            .first_ms = median(firsts, b->count),
+            .cpu_ms = cpu_ms / (double)(tokens > 0 ? tokens : 1),
+        };
     }
     tr_free(firsts);
     return err == TR_OK && b->failure[0] != '\0' ? TR_ERR_SERVER : err;
@@ -124,25 +139,33 @@ static tr_err run_round(tr_engine *engine, bench *b, const tr_worker_bench *spec
 
 static tr_err run_rounds(tr_engine *engine, bench *b, const tr_worker_spec *spec,
                          const tr_worker_bench *how) {
-    double *rates = tr_zalloc(how->rounds * sizeof *rates);
-    double *firsts = tr_zalloc(how->rounds * sizeof *firsts);
-    double rate, first;
-    tr_err err = rates != NULL && firsts != NULL ? TR_OK : TR_ERR_NOMEM;
+    double *columns[3] = {NULL, NULL, NULL};
+    outcome one;
+    tr_err err = TR_OK;
+    for (int i = 0; i < 3; i++) {
+        columns[i] = tr_zalloc(how->rounds * sizeof **columns);
+        err = columns[i] != NULL ? err : TR_ERR_NOMEM;
+    }
     if (err == TR_OK) {
-        err = run_round(engine, b, how, 99, &rate, &first); /* warms up */
+        err = run_round(engine, b, how, 99, &one); /* warms up */
     }
     for (uint32_t i = 0; i < how->rounds && err == TR_OK; i++) {
-        err = run_round(engine, b, how, i, &rates[i], &firsts[i]);
+        err = run_round(engine, b, how, i, &one);
+        columns[0][i] = one.per_second;
+        columns[1][i] = one.first_ms;
+        columns[2][i] = one.cpu_ms;
     }
     if (err == TR_OK) {
         printf("{\"bench\":\"worker\",\"model\":\"%s\",\"streams\":%u,\"tokens\":%u,"
                "\"prompt_tokens\":%u,\"threads\":%u,\"rounds\":%u,\"per_second\":%.1f,"
-               "\"first_token_ms\":%.1f}\n",
+               "\"first_token_ms\":%.1f,\"cpu_ms_per_token\":%.2f}\n",
                spec->model_name, how->streams, how->tokens, (unsigned)b->streams[0].usage.in,
-               spec->threads, how->rounds, median(rates, how->rounds), median(firsts, how->rounds));
+               spec->threads, how->rounds, median(columns[0], how->rounds),
+               median(columns[1], how->rounds), median(columns[2], how->rounds));
     }
-    tr_free(rates);
-    tr_free(firsts);
+    for (int i = 0; i < 3; i++) {
+        tr_free(columns[i]);
+    }
     return err;
 }
 

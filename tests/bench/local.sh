@@ -1,27 +1,28 @@
 #!/usr/bin/env bash
 # Local inference against llama.cpp's own server: the same libllama, model, threads and questions. For 1, 4 and 16 streams
 # it prints one JSON line of each, and their ratio (above 1: the worker does more). Rounds of the two alternate, and medians
-# count, since a shared machine changes its mind between two runs.
+# count, since a shared machine changes its mind between two runs; processor time a token is the steadiest of the three.
 #
-#   tests/bench/local.sh [--rounds N] [--streams "1 4 16"] [--tokens N] [--threads N] [--build DIR] [--model FILE]
+#   tests/bench/local.sh [--rounds N] [--streams "1 4 16"] [--tokens N] [--words N] [--threads N] [--build DIR] [--model FILE]
 #
-# Both sample greedily, use libllama's own chat templates, give each stream the same room, and answer prompts that no cache
-# knows. The server is asked over
-# loopback, with one kept connection a stream; the worker is measured in its own process (troupe-worker --bench), and what
-# link and daemon add to it is measured elsewhere. tools/setup --llama-server builds the server.
+# --words N puts so many words before the question. Both sample greedily, use libllama's own chat templates, give each stream
+# the same room, and answer prompts that no cache knows. The server is asked over loopback, with one kept connection a stream;
+# the worker is measured in its own process (troupe-worker --bench), and what link and daemon add to it is measured elsewhere.
+# tools/setup --llama-server builds the server.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache=${TROUPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/troupe}
-build=build rounds=3 streams="1 4 16" tokens=48 threads=$(nproc) model=$cache/models/default.gguf
+build=build words=0 rounds=3 streams="1 4 16" tokens=48 threads=$(nproc) model=$cache/models/default.gguf
 while [ $# -gt 0 ]; do
   case $1 in
     --rounds) rounds=$2 ;;
     --streams) streams=$2 ;;
     --tokens) tokens=$2 ;;
+    --words) words=$2 ;;
     --threads) threads=$2 ;;
     --build) build=$2 ;;
     --model) model=$2 ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift 2
 done
@@ -31,12 +32,13 @@ for file in "$worker" "$server" "$model"; do
 done
 export OMP_WAIT_POLICY=passive GGML_NO_BACKTRACE=1
 prompt="Explain in a few sentences what an actor is and how actors in a program talk to each other."
-exec python3 - "$worker" "$server" "$model" "$prompt" "$rounds" "$streams" "$tokens" "$threads" <<'END'
-import http.client, json, socket, statistics, subprocess, sys, threading, time
+exec python3 - "$worker" "$server" "$model" "$prompt" "$rounds" "$streams" "$tokens" "$threads" "$words" <<'END'
+import http.client, json, os, socket, statistics, subprocess, sys, threading, time
 
-worker, server, model, prompt, rounds, streams, tokens, threads = sys.argv[1:]
+worker, server, model, prompt, rounds, streams, tokens, threads, words = sys.argv[1:]
 rounds, tokens = int(rounds), int(tokens)
-room = 512  # tokens a stream
+prompt = "".join(f"w{i % 10} " for i in range(int(words))) + prompt
+room = 512 + 4 * int(words)  # tokens a stream
 
 
 def run_worker(count):
@@ -44,7 +46,7 @@ def run_worker(count):
         [worker, "--model", model, "--bench", prompt, "--streams", str(count), "--tokens", str(tokens), "--rounds", "1",
          "--threads", threads, "--context", str(room)], check=True, stdout=subprocess.PIPE).stdout
     result = json.loads(line)
-    return result["per_second"], result["first_token_ms"], result["prompt_tokens"]
+    return result["per_second"], result["first_token_ms"], result["cpu_ms_per_token"], result["prompt_tokens"]
 
 
 class Server:
@@ -81,11 +83,16 @@ class Server:
                 first = time.monotonic()
         result.append((first, usage["completion_tokens"], usage["prompt_tokens"]))
 
+    def cpu_ms(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
     def round(self, count, number):
         connections = [http.client.HTTPConnection("127.0.0.1", self.port) for _ in range(count)]
         for connection in connections:
             connection.connect()
-        result = []
+        result, cpu = [], self.cpu_ms()
         asking = [threading.Thread(target=self.ask, args=(c, f"{number}.{i}", result)) for i, c in enumerate(connections)]
         start = time.monotonic()
         for thread in asking:
@@ -94,7 +101,8 @@ class Server:
             thread.join()
         spent = time.monotonic() - start
         first = statistics.median((r[0] - start) * 1000 for r in result)
-        return sum(r[1] for r in result) / spent, first, result[0][2]
+        used = sum(r[1] for r in result)
+        return used / spent, first, (self.cpu_ms() - cpu) / used, result[0][2]
 
     def stop(self):
         self.process.kill()
@@ -115,9 +123,11 @@ for count in map(int, streams.split()):
     for name, runs in (("troupe-worker", ours), ("llama-server", theirs)):
         medians[name] = [statistics.median(column) for column in zip(*runs)]
         print(json.dumps({"bench": "local", "program": name, "streams": count, "tokens": tokens, "threads": int(threads),
-                          "prompt_tokens": medians[name][2], "rounds": rounds, "per_second": round(medians[name][0], 1),
-                          "first_token_ms": round(medians[name][1], 1)}), flush=True)
+                          "prompt_tokens": medians[name][3], "rounds": rounds, "per_second": round(medians[name][0], 1),
+                          "first_token_ms": round(medians[name][1], 1),
+                          "cpu_ms_per_token": round(medians[name][2], 2)}), flush=True)
     print(json.dumps({"bench": "local", "streams": count,
                       "rate_ratio": round(medians["troupe-worker"][0] / medians["llama-server"][0], 2),
-                      "first_token_ratio": round(medians["troupe-worker"][1] / medians["llama-server"][1], 2)}), flush=True)
+                      "first_token_ratio": round(medians["troupe-worker"][1] / medians["llama-server"][1], 2),
+                      "cpu_ratio": round(medians["troupe-worker"][2] / medians["llama-server"][2], 2)}), flush=True)
 END
