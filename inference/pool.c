@@ -224,7 +224,7 @@ static void stop_when_drained(tr_self *self, tri_pool *p) {
 /* --- think --- */
 
 static void wait_for_joiners(tr_self *self, tri_pool *p) {
-    if (p->members != NULL || p->line.waiting == 0) {
+    if (p->members != NULL || (p->line.waiting == 0 && p->loads.count == 0)) {
         tr_timer_cancel(self, &p->grace_timer);
     } else if (!p->ever_joined ||
                (p->grace_timer == 0 &&
@@ -235,6 +235,7 @@ static void wait_for_joiners(tr_self *self, tri_pool *p) {
                  "workers here",
                  p->plan->spec.model);
         tri_line_refuse_all(self, p, TR_ERR_CONNECT, why);
+        answer_all(self, p, &p->loads, TR_ERR_CONNECT, why);
     }
 }
 

@@ -283,7 +283,8 @@ static tr_err beat(tr_self *self, tri_worker *w) {
 
 static tr_err pong_came(tr_self *self, tri_worker *w, const tr_ping *pong) {
     bool moved = pong->ticks != w->pong.ticks || pong->load_percent != w->pong.load_percent;
-    if (moved || pong->busy == 0 || w->pong.busy == 0) {
+    bool idle = pong->busy == 0 || w->pong.busy == 0;
+    if (moved || (idle && w->note.state == TRI_WORKER_READY)) {
         w->progress_us = tr_now_us(self);
     }
     w->pong = *pong;

@@ -1,36 +1,34 @@
 /*
  * See pool_stage.h. Orders to puppets travel as messages, so they run as the actor; what only the
- * driver may do (a process's end) is marked and done between steps. CUnit's assertions are used
- * here because everything runs on the test's thread.
+ * driver may do (a process's end) is marked and done between steps; pool_stage_worker.c plays the
+ * workers. CUnit's assertions are used here because everything runs on the test's thread.
  */
-#include "tests/lib/pool_stage.h"
+#include "tests/lib/pool_stage_internal.h"
 
 #include <CUnit/Basic.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { KIND_DO = 100, KIND_END };
-
-typedef void order_fn(tr_self *self, void *target);
 typedef struct order {
-    order_fn *fn;
+    pool_order_fn *fn;
     void *target;
 } order;
 
-static void tell(pool_stage *s, tr_id to, order_fn *fn, void *target) {
+void pool_stage_tell(pool_stage *s, tr_id to, pool_order_fn *fn, void *target) {
     tr_msg *msg = tr_msg_new(KIND_DO, sizeof(order));
     CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
     msg->flags = TR_MSG_LOCAL;
     *(order *)(void *)msg->data = (order){fn, target};
     tr_post(s->node, to, msg);
-    pool_stage_run(s);
+    if (s->stirring) {
+        pool_stage_stir(s, 5);
+    } else {
+        pool_stage_run(s);
+    }
 }
 
-static bool obeyed(tr_self *self, const tr_msg *msg) {
+bool pool_stage_obeyed(tr_self *self, const tr_msg *msg) {
     if (msg->kind == KIND_DO) {
         const order *told = (const order *)(const void *)msg->data;
         told->fn(self, told->target);
@@ -38,7 +36,7 @@ static bool obeyed(tr_self *self, const tr_msg *msg) {
     return msg->kind == KIND_DO;
 }
 
-static void spawn(pool_stage *s, const tr_behaviour *behaviour, void *target) {
+void pool_stage_spawn(pool_stage *s, const tr_behaviour *behaviour, void *target) {
     tr_spawn_spec spec = {
         .behaviour = behaviour, .args = &target, .args_size = sizeof target, .name = "puppet"};
     CU_ASSERT_EQUAL_FATAL(tr_node_spawn(s->node, 0, &spec), TR_OK);
@@ -49,225 +47,6 @@ static void send(tr_self *self, tr_id to, tr_msg *msg, uint64_t ref) {
     msg->ref = ref;
     CU_ASSERT_EQUAL(tr_send(self, to, &msg), TR_OK);
     tr_msg_free(msg);
-}
-
-static void write_link(tr_self *self, pool_worker *w, tr_msg *msg, uint64_t ref) {
-    CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
-    if (w->link != NULL) {
-        CU_ASSERT_EQUAL(tr_link_send(w->link, self, msg, ref), TR_OK);
-    }
-    tr_msg_free(msg);
-}
-
-/* ---- workers ---- */
-
-static void say_pong(tr_self *self, pool_worker *w, uint64_t number) {
-    tr_msg *msg = tr_msg_new(TR_KIND_PONG, sizeof(tr_ping));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
-    *(tr_ping *)msg->data =
-        (tr_ping){.number = number, .ticks = w->ticks, .busy = w->busy, .load_percent = w->percent};
-    write_link(self, w, msg, 0);
-}
-
-static void say_hello(tr_self *self, pool_worker *w, const char *model) {
-    tr_hello head = {.magic = TR_HELLO_MAGIC,
-                     .version_min = TR_PROTOCOL_VERSION,
-                     .version_max = TR_PROTOCOL_VERSION,
-                     .role = TR_ROLE_WORKER,
-                     .sequences = (uint16_t)(w->manner.sequences > 0 ? w->manner.sequences : 2),
-                     .context = 512,
-                     .nonce = w->nonce};
-    memset(head.digest, w->manner.digest > 0 ? w->manner.digest : 1, sizeof head.digest);
-    tr_hello_view view = {.model = {model, strlen(model)}};
-    tr_msg *msg = tr_msg_new(TR_KIND_HELLO, tr_hello_size(&view));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
-    tr_hello_write(msg->data, &head, &view);
-    write_link(self, w, msg, 0);
-}
-
-static void welcomed(tr_self *self, pool_worker *w) {
-    w->welcome = true;
-    tr_link_set_body_max(w->link, TR_FRAME_BODY_max);
-    if (w->manner.load_fails != NULL) {
-        write_link(self, w, tr_msg_failf(TR_ERR_NOT_FOUND, "%s", w->manner.load_fails), 0);
-        tr_link_finish(w->link, self);
-        w->dying = true;
-    } else if (w->manner.dies_loading) {
-        w->dying = true;
-        w->death = SIGSEGV;
-    } else if (!w->manner.stays_loading) {
-        w->percent = 100;
-        say_pong(self, w, 0);
-    }
-}
-
-static pool_stream *stream_of(pool_worker *w, uint64_t ref) {
-    for (uint32_t i = 0; i < w->count; i++) {
-        if (w->streams[i].ref == ref && w->streams[i].open) {
-            return &w->streams[i];
-        }
-    }
-    return NULL;
-}
-
-static void submitted(pool_worker *w, const tr_msg *msg) {
-    CU_ASSERT_FATAL(w->count < POOL_STAGE_STREAMS_max);
-    w->streams[w->count++] = (pool_stream){
-        .ref = msg->ref, .resumed = ((const tr_submit *)msg->data)->resume_count, .open = true};
-    CU_ASSERT_PTR_NOT_NULL_FATAL(msg->body);
-    snprintf(w->streams[w->count - 1].body, sizeof w->streams->body, "%s", msg->body->bytes);
-    if (w->manner.poison != NULL && strcmp(w->manner.poison, msg->body->bytes) == 0) {
-        w->dying = true;
-        w->death = SIGSEGV;
-    }
-}
-
-static tr_err worker_frame(tr_self *self, void *state, tr_msg **msg) {
-    pool_worker *w = *(pool_worker **)state;
-    pool_stream *stream = stream_of(w, (*msg)->ref);
-    switch ((*msg)->kind) {
-    case TR_KIND_WELCOME:
-        welcomed(self, w);
-        break;
-    case TR_KIND_PING:
-        w->pings++;
-        if (!w->silent) {
-            say_pong(self, w, ((const tr_ping *)(*msg)->data)->number);
-        }
-        break;
-    case TR_KIND_SUBMIT:
-        submitted(w, *msg);
-        break;
-    case TR_KIND_CREDIT:
-        w->credits++;
-        break;
-    case TR_KIND_CANCEL:
-        if (stream != NULL) {
-            stream->open = false;
-            stream->cancelled = true;
-            write_link(self, w, tr_msg_failf(TR_ERR_CANCELLED, "cancelled"), (*msg)->ref);
-        }
-        break;
-    case TR_KIND_FAIL: {
-        tr_str why = tr_fail_read((const tr_fail *)(*msg)->data).message;
-        snprintf(w->refusal, sizeof w->refusal, "%.*s", (int)why.size, why.ptr);
-        break;
-    }
-    default:
-        CU_FAIL("a worker got what it must not get");
-    }
-    return TR_OK;
-}
-
-static tr_err worker_init(tr_self *self, void *state, const void *args) {
-    pool_worker *w = *(pool_worker *const *)args;
-    *(pool_worker **)state = w;
-    w->id = tr_self_id(self);
-    tr_transport *transport = tr_node_platform(tr_self_node(self))->transport;
-    tr_dial_spec dial = {.url = POOL_STAGE_URL};
-    return transport->dial(transport, self, &dial);
-}
-
-static tr_err worker_handle(tr_self *self, void *state, tr_msg **msg) {
-    pool_worker *w = *(pool_worker **)state;
-    if (obeyed(self, *msg)) {
-        return TR_OK;
-    }
-    if ((*msg)->kind == KIND_END) {
-        return TR_DONE;
-    }
-    if ((*msg)->kind != TR_KIND_STREAM) {
-        return TR_OK;
-    }
-    if (w->link == NULL) {
-        tr_stream *stream = tr_stream_take(*msg);
-        if (stream != NULL) {
-            CU_ASSERT_EQUAL_FATAL(
-                tr_link_new(self, stream, 0, 1U << 26, worker_frame, state, &w->link), TR_OK);
-            say_hello(self, w, "m");
-        }
-        return TR_OK;
-    }
-    if (tr_link_handle(w->link, self, *msg) != TR_OK) {
-        tr_link_free(w->link);
-        w->link = NULL;
-        w->dying = w->dying || !w->manner.ignores_terminate;
-    }
-    return TR_OK;
-}
-
-static void worker_stop(tr_self *self, void *state, tr_err reason) {
-    (void)self;
-    (void)reason;
-    pool_worker *w = *(pool_worker **)state;
-    tr_link_free(w->link);
-    w->link = NULL;
-}
-
-static const tr_behaviour worker_puppet = {.name = "worker-puppet",
-                                           .state_size = sizeof(pool_worker *),
-                                           .init = worker_init,
-                                           .handle = worker_handle,
-                                           .stop = worker_stop};
-
-static pool_worker *new_worker(pool_stage *s, int32_t pid) {
-    CU_ASSERT_FATAL(s->worker_count < POOL_STAGE_WORKERS_max);
-    pool_worker *w = &s->workers[s->worker_count++];
-    *w = (pool_worker){.stage = s, .manner = s->manner, .pid = pid, .alive = true};
-    return w;
-}
-
-static void spawned(void *arg, int32_t pid) {
-    new_worker(arg, pid);
-}
-
-static void signalled(void *arg, int32_t pid, int signal) {
-    pool_stage *s = arg;
-    for (uint32_t i = 0; i < s->worker_count; i++) {
-        pool_worker *w = &s->workers[i];
-        if (w->pid == pid && w->alive && (signal == SIGKILL || !w->manner.ignores_terminate)) {
-            w->dying = true;
-            w->death = signal;
-        }
-    }
-}
-
-/* Its process has been asked for and nothing has been done about it yet. */
-static bool begin_worker(pool_stage *s, pool_worker *w) {
-    const char *nonce = tr_fake_process_arg(s->processes, w->pid, 4);
-    if (w->nonce != 0 || w->pid == 0 || !w->alive || nonce == NULL) {
-        return false;
-    }
-    w->nonce = strtoull(nonce, NULL, 16);
-    if (w->manner.exec_fails) {
-        w->alive = false;
-        return tr_fake_process_fail(s->processes, w->pid, ENOENT);
-    }
-    tr_fake_process_start(s->processes, w->pid);
-    if (w->manner.exits_at_once) {
-        w->alive = false;
-        tr_fake_process_exit(s->processes, w->pid, 3, 0);
-    } else if (!w->manner.stays_out) {
-        spawn(s, &worker_puppet, w);
-    }
-    return true;
-}
-
-static bool end_worker(pool_stage *s, pool_worker *w) {
-    /* What it said before its end leaves first. */
-    if (!w->dying || !w->alive ||
-        (w->link != NULL && tr_link_pending(w->link) > 0 && w->death == 0)) {
-        return false;
-    }
-    w->alive = false;
-    if (w->pid != 0) {
-        tr_fake_process_start(s->processes, w->pid);
-        tr_fake_process_exit(s->processes, w->pid, 0, w->death);
-    }
-    tr_msg *end = tr_msg_new(KIND_END, 0);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(end);
-    tr_post(s->node, w->id, end);
-    return true;
 }
 
 /* ---- the gateway's part ---- */
@@ -304,7 +83,6 @@ static tr_err gateway_frame(tr_self *self, void *state, tr_msg **msg) {
 static tr_err gateway_init(tr_self *self, void *state, const void *args) {
     gateway *g = state;
     g->stage = *(pool_stage *const *)args;
-    g->stage->gateway = tr_self_id(self);
     tr_transport *transport = tr_node_platform(tr_self_node(self))->transport;
     tr_listen_spec spec = {.url = POOL_STAGE_URL};
     char why[128];
@@ -382,6 +160,7 @@ static void granted(tr_self *self, pool_call *c, const tr_granted *grant) {
     c->granted++;
     c->granted_at = ++c->stage->grants;
     c->backend = grant->backend;
+    CU_ASSERT_EQUAL_FATAL(tr_monitor(self, c->backend, &c->monitor), TR_OK);
     int32_t tokens[64] = {0};
     CU_ASSERT_FATAL(c->tokens <= 64);
     tr_submit head = {.op = TR_OP_CHAT,
@@ -397,8 +176,8 @@ static void granted(tr_self *self, pool_call *c, const tr_granted *grant) {
 
 static void failed(tr_self *self, pool_call *c, const tr_fail *fail) {
     bool resumable = (fail->flags & TR_FAIL_RESUMABLE) != 0;
-    bool had_grant = c->backend != TR_ID_NONE;
-    if (had_grant) {
+    if (c->backend != TR_ID_NONE) {
+        tr_demonitor(self, c->monitor);
         settle(self, c, (tr_err)fail->err);
     }
     if (resumable) {
@@ -426,11 +205,17 @@ static tr_err call_init(tr_self *self, void *state, const void *args) {
 
 static tr_err call_handle(tr_self *self, void *state, tr_msg **msg) {
     pool_call *c = *(pool_call **)state;
-    if (obeyed(self, *msg)) {
+    if (pool_stage_obeyed(self, *msg)) {
         return TR_OK;
     }
     if ((*msg)->kind == KIND_END) {
         return TR_DONE;
+    }
+    if ((*msg)->kind == TR_KIND_DOWN) {
+        if (c->backend != TR_ID_NONE && (*msg)->ref == c->monitor) {
+            failed(self, c, &(tr_fail){.err = TR_ERR_CRASHED, .flags = TR_FAIL_RESUMABLE});
+        }
+        return TR_OK;
     }
     if ((*msg)->ref != c->attempt) {
         return TR_OK;
@@ -448,6 +233,7 @@ static tr_err call_handle(tr_self *self, void *state, tr_msg **msg) {
         c->terminals++;
         c->done = true;
         settle(self, c, TR_OK);
+        tr_demonitor(self, c->monitor);
         c->backend = TR_ID_NONE;
         break;
     case TR_KIND_FAIL:
@@ -466,12 +252,12 @@ static const tr_behaviour call_puppet = {.name = "call-puppet",
 
 void pool_call_start(pool_stage *s, pool_call *call, const char *body) {
     *call = (pool_call){.stage = s, .body = body, .remaining_ms = 600000};
-    spawn(s, &call_puppet, call);
+    pool_stage_spawn(s, &call_puppet, call);
     pool_stage_run(s);
 }
 
 void pool_call_reserve(pool_call *call) {
-    tell(call->stage, call->id, reserve, call);
+    pool_stage_tell(call->stage, call->id, reserve, call);
 }
 
 static void end_call(tr_self *self, void *target) {
@@ -484,7 +270,7 @@ static void end_call(tr_self *self, void *target) {
 }
 
 void pool_call_end(pool_call *call) {
-    tell(call->stage, call->id, end_call, call);
+    pool_stage_tell(call->stage, call->id, end_call, call);
 }
 
 static void crash_call(tr_self *self, void *target) {
@@ -493,7 +279,7 @@ static void crash_call(tr_self *self, void *target) {
 }
 
 void pool_call_crash(pool_call *call) {
-    tell(call->stage, call->id, crash_call, call);
+    pool_stage_tell(call->stage, call->id, crash_call, call);
 }
 
 static void give_credit(tr_self *self, void *target) {
@@ -502,7 +288,7 @@ static void give_credit(tr_self *self, void *target) {
 }
 
 void pool_call_credit(pool_call *call) {
-    tell(call->stage, call->id, give_credit, call);
+    pool_stage_tell(call->stage, call->id, give_credit, call);
 }
 
 /* ---- who asks the pool ---- */
@@ -516,10 +302,11 @@ static tr_err asker_init(tr_self *self, void *state, const void *args) {
 
 static tr_err asker_handle(tr_self *self, void *state, tr_msg **msg) {
     pool_stage *s = *(pool_stage **)state;
-    if (obeyed(self, *msg)) {
+    if (pool_stage_obeyed(self, *msg)) {
         return TR_OK;
     }
     s->answers++;
+    s->all_answers++;
     s->answer = TR_OK;
     if ((*msg)->kind == TR_KIND_FAIL) {
         const tr_fail *fail = (const tr_fail *)(*msg)->data;
@@ -539,23 +326,35 @@ static const tr_behaviour asker_puppet = {.name = "asker-puppet",
                                           .init = asker_init,
                                           .handle = asker_handle};
 
-typedef struct question {
-    const char *model;
-    uint16_t kind;
-} question;
-
-static void ask(tr_self *self, void *target) {
-    const question *q = target;
+static void ask(tr_self *self, pool_stage *s, uint16_t kind) {
     char name[TR_ACTOR_NAME_max + 1];
-    snprintf(name, sizeof name, "pool:%s", q->model);
-    send(self, tr_whereis(tr_self_node(self), name), tr_msg_new(q->kind, 0), 9);
+    snprintf(name, sizeof name, "pool:%s", s->model);
+    tr_id pool = tr_whereis(tr_self_node(self), name);
+    s->questions += pool != TR_ID_NONE ? 1 : 0;
+    send(self, pool, tr_msg_new(kind, 0), 9);
+}
+
+static void ask_load(tr_self *self, void *target) {
+    ask(self, target, TR_KIND_LOAD);
+}
+
+static void ask_unload(tr_self *self, void *target) {
+    ask(self, target, TR_KIND_UNLOAD);
+}
+
+static void ask_status(tr_self *self, void *target) {
+    ask(self, target, TR_KIND_STATUS);
 }
 
 void pool_stage_ask(pool_stage *s, const char *model, uint16_t kind) {
-    question q = {model, kind};
     s->answers = 0;
     s->text[0] = '\0';
-    tell(s, s->asker, ask, &q);
+    s->model = model;
+    pool_stage_tell(s, s->asker,
+                    kind == TR_KIND_LOAD     ? ask_load
+                    : kind == TR_KIND_UNLOAD ? ask_unload
+                                             : ask_status,
+                    s);
 }
 
 /* ---- the stage ---- */
@@ -579,7 +378,8 @@ void pool_stage_set_up(pool_stage *s, uint32_t shards) {
     memset(s, 0, sizeof *s);
     s->now_us = 1000000;
     s->random = 7;
-    tr_fake_hooks hooks = {.spawned = spawned, .signalled = signalled, .arg = s};
+    tr_fake_hooks hooks = {
+        .spawned = pool_stage_spawned, .signalled = pool_stage_signalled, .arg = s};
     s->net = tr_memory_net_new(1);
     s->processes = tr_fake_processes_new(&hooks);
     CU_ASSERT_FATAL(s->net != NULL && s->processes != NULL);
@@ -591,8 +391,8 @@ void pool_stage_set_up(pool_stage *s, uint32_t shards) {
                                       .transport = tr_memory_net_transport(s->net),
                                       .processes = tr_fake_processes_table(s->processes)}};
     CU_ASSERT_EQUAL_FATAL(tr_node_new(&spec, &s->node), TR_OK);
-    spawn(s, &gateway_puppet, s);
-    spawn(s, &asker_puppet, s);
+    pool_stage_spawn(s, &gateway_puppet, s);
+    pool_stage_spawn(s, &asker_puppet, s);
     pool_stage_run(s);
 }
 
@@ -614,7 +414,7 @@ static void stop_top(tr_self *self, void *target) {
 }
 
 void pool_stage_stop(pool_stage *s) {
-    tell(s, s->asker, stop_top, s);
+    pool_stage_tell(s, s->asker, stop_top, s);
     for (uint32_t i = 0; i < 1000 && tr_whereis(s->node, "top") != TR_ID_NONE; i++) {
         pool_stage_wait_ms(s, 10);
     }
@@ -641,7 +441,24 @@ void pool_stage_run(pool_stage *s) {
             more = tr_shard_has_work(tr_node_shard(s->node, i)) || more;
         }
         for (uint32_t i = 0; !more && i < s->worker_count; i++) {
-            more = begin_worker(s, &s->workers[i]) || end_worker(s, &s->workers[i]);
+            more = pool_stage_begin_worker(s, &s->workers[i]) ||
+                   pool_stage_end_worker(s, &s->workers[i]);
+        }
+    }
+}
+
+void pool_stage_stir(pool_stage *s, uint32_t steps) {
+    for (uint32_t i = 0; i < steps; i++) {
+        uint64_t draw = stage_random(s) >> 20;
+        tr_shard *shard = tr_node_shard(s->node, (uint32_t)(draw % tr_node_shards(s->node)));
+        tr_shard_rotate(shard, (uint32_t)(draw >> 8) % 3);
+        (void)tr_shard_step(shard, 1 + (uint32_t)(draw >> 12) % 4);
+        if ((draw >> 16) % 2 == 0) {
+            (void)tr_memory_net_step(s->net, s->now_us);
+        }
+        if (s->worker_count > 0) {
+            pool_worker *w = &s->workers[(draw >> 20) % s->worker_count];
+            (void)(pool_stage_begin_worker(s, w) || pool_stage_end_worker(s, w));
         }
     }
 }
@@ -653,117 +470,11 @@ void pool_stage_wait_ms(pool_stage *s, uint64_t ms) {
     }
 }
 
-/* ---- what tests do to workers ---- */
-
-pool_worker *pool_stage_worker(pool_stage *s, uint32_t i) {
-    for (uint32_t k = 0; k < s->worker_count; k++) {
-        if (s->workers[k].alive && i-- == 0) {
-            return &s->workers[k];
-        }
-    }
-    return NULL;
-}
-
-uint32_t pool_stage_alive(const pool_stage *s) {
-    uint32_t alive = 0;
-    for (uint32_t k = 0; k < s->worker_count; k++) {
-        alive += s->workers[k].alive ? 1 : 0;
-    }
-    return alive;
-}
-
-pool_worker *pool_stage_join(pool_stage *s, const char *model) {
-    CU_ASSERT_STRING_EQUAL(model, "m");
-    pool_worker *w = new_worker(s, 0);
-    spawn(s, &worker_puppet, w);
-    pool_stage_run(s);
-    return w;
-}
-
-void pool_stage_kill(pool_worker *w, int signal) {
-    w->dying = true;
-    w->death = signal;
-    pool_stage_run(w->stage);
-}
-
-static void hang_up(tr_self *self, void *target) {
-    (void)self;
-    pool_worker *w = target;
-    tr_link_free(w->link);
-    w->link = NULL;
-}
-
-void pool_stage_hang_up(pool_worker *w) {
-    tell(w->stage, w->id, hang_up, w);
-}
-
-static void tell_loaded(tr_self *self, void *target) {
-    say_pong(self, target, 0);
-}
-
-void pool_stage_loaded(pool_worker *w, uint32_t percent) {
-    w->percent = percent;
-    tell(w->stage, w->id, tell_loaded, w);
-}
-
-pool_worker *pool_stage_serving(pool_stage *s, const pool_call *call, pool_stream **ret_stream) {
-    for (uint32_t k = 0; k < s->worker_count; k++) {
-        pool_worker *w = &s->workers[k];
-        for (uint32_t i = 0; w->alive && i < w->count; i++) {
-            if (w->streams[i].open && strcmp(w->streams[i].body, call->body) == 0) {
-                *ret_stream = &w->streams[i];
-                return w;
-            }
-        }
-    }
-    return NULL;
-}
-
-typedef struct saying {
-    pool_worker *worker;
-    pool_stream *stream;
-} saying;
-
-static void say_token(tr_self *self, void *target) {
-    const saying *now = target;
-    int32_t token = 5;
-    tr_delta head = {.kind = TR_DELTA_TEXT, .token_count = 1};
-    tr_delta_view view = {.tokens = &token, .text = {"x", 1}};
-    now->worker->ticks++;
-    write_link(self, now->worker, tr_msg_delta(&head, &view), now->stream->ref);
-}
-
-bool pool_stage_token(pool_stage *s, const pool_call *call) {
-    saying now = {.worker = NULL};
-    now.worker = pool_stage_serving(s, call, &now.stream);
-    if (now.worker != NULL) {
-        tell(s, now.worker->id, say_token, &now);
-    }
-    return now.worker != NULL;
-}
-
-static void say_done(tr_self *self, void *target) {
-    const saying *now = target;
-    tr_done head = {.finish = TR_FINISH_STOP};
-    tr_end_view view = {.target = {"m", 1}};
-    now->stream->open = false;
-    write_link(self, now->worker, tr_msg_done(&head, &view), now->stream->ref);
-}
-
-bool pool_stage_done(pool_stage *s, const pool_call *call) {
-    saying now = {.worker = NULL};
-    now.worker = pool_stage_serving(s, call, &now.stream);
-    if (now.worker != NULL) {
-        tell(s, now.worker->id, say_done, &now);
-    }
-    return now.worker != NULL;
-}
-
 static void crash(tr_self *self, void *target) {
     tr_exit(self, ((const pool_stage *)target)->victim, TR_ERR_CANCELLED);
 }
 
 void pool_stage_crash(pool_stage *s, tr_id actor) {
     s->victim = actor;
-    tell(s, s->asker, crash, s);
+    pool_stage_tell(s, s->asker, crash, s);
 }

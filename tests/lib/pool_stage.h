@@ -16,11 +16,10 @@
 #include "runtime/transport_memory.h"
 
 #define POOL_STAGE_URL "ipc:///pool-stage"
-#define POOL_STAGE_WORKERS_max 64
-#define POOL_STAGE_STREAMS_max 32
+#define POOL_STAGE_WORKERS_max 256
+#define POOL_STAGE_STREAMS_max 128
 
 typedef struct pool_stage pool_stage;
-
 /* What the processes that start from now on do by themselves. */
 typedef struct pool_manner {
     uint32_t sequences;     /* 0 = 2 */
@@ -39,15 +38,15 @@ typedef struct pool_stream {
     uint64_t ref;     /* on the link */
     char body[32];    /* whose it is: calls of one test have different bodies */
     uint32_t resumed; /* token ids that came with the SUBMIT */
+    struct pool_worker *worker;
     bool open;
     bool cancelled;
 } pool_stream;
 
-/* A worker: a process here, or (pid 0) one that joined. */
 typedef struct pool_worker {
     pool_stage *stage;
     pool_manner manner;
-    int32_t pid;
+    int32_t pid; /* 0 = it joined */
     uint64_t nonce;
     tr_id id; /* of the actor that plays it */
     tr_link *link;
@@ -62,11 +61,11 @@ typedef struct pool_worker {
     uint32_t pings;
     uint32_t credits;
     char refusal[512]; /* FAIL{ref 0} of the pool */
+    bool overbooked;   /* had more streams at once than it takes */
     uint32_t count;    /* of streams so far */
     pool_stream streams[POOL_STAGE_STREAMS_max];
 } pool_worker;
 
-/* A call. */
 typedef struct pool_call {
     pool_stage *stage;
     tr_id id;
@@ -75,7 +74,8 @@ typedef struct pool_call {
     uint32_t remaining_ms;
     int8_t priority;
     uint64_t attempt;
-    tr_id backend; /* of the grant it has; TR_ID_NONE = none */
+    tr_id backend;    /* of the grant it has; TR_ID_NONE = none */
+    uint64_t monitor; /* of that backend */
     uint32_t granted;
     uint32_t granted_at; /* a number that grows with each grant of any call */
     uint32_t tokens;
@@ -95,15 +95,16 @@ struct pool_stage {
     tr_fake_processes *processes;
     uint64_t now_us;
     uint64_t random;
+    bool stirring;
     pool_manner manner;
     pool_worker workers[POOL_STAGE_WORKERS_max];
     uint32_t worker_count;
     uint32_t grants;
     tr_id top; /* the test's own supervisor above the pool */
-    tr_id gateway;
-    /* the answer to the last LOAD, UNLOAD or STATUS */
     tr_id asker;
     tr_id victim;
+    const char *model; /* of the last question */
+    uint32_t questions, all_answers;
     uint32_t answers;
     tr_err answer;
     char text[4096];
@@ -117,32 +118,31 @@ void pool_stage_stop(pool_stage *s);
 void pool_stage_tear_down(pool_stage *s);
 /* Until nothing is left to do now; then time passes in steps of 10 ms. */
 void pool_stage_run(pool_stage *s);
+/* Only so many single steps, in an order drawn from s->random. While `stirring` is set, everything
+ * below does so instead of running until nothing is left. */
+void pool_stage_stir(pool_stage *s, uint32_t steps);
 void pool_stage_wait_ms(pool_stage *s, uint64_t ms);
 
-/* The `i`th worker that is alive, in the order of their starts, or NULL. */
+/* The `i`th worker that is alive, in the order of their starts; the one that has an open stream of
+ * `call`; or NULL. */
 pool_worker *pool_stage_worker(pool_stage *s, uint32_t i);
 uint32_t pool_stage_alive(const pool_stage *s);
-/* The living worker that has an open stream of `call`, or NULL. */
 pool_worker *pool_stage_serving(pool_stage *s, const pool_call *call, pool_stream **ret_stream);
-/* A worker that joins from another machine. */
 pool_worker *pool_stage_join(pool_stage *s, const char *model);
 /* A token of the call's stream; false when no worker has it. */
 bool pool_stage_token(pool_stage *s, const pool_call *call);
 bool pool_stage_done(pool_stage *s, const pool_call *call);
 void pool_stage_loaded(pool_worker *w, uint32_t percent);
 void pool_stage_kill(pool_worker *w, int signal);
-/* Its link ends, its process does not. */
-void pool_stage_hang_up(pool_worker *w);
+void pool_stage_hang_up(pool_worker *w); /* its link ends, its process does not */
 
 void pool_call_start(pool_stage *s, pool_call *call, const char *body);
 void pool_call_reserve(pool_call *call);
 /* Ends as a call that was cancelled does: CANCEL, SETTLE, and its actor is gone. */
 void pool_call_end(pool_call *call);
-/* Its actor dies without a word. */
-void pool_call_crash(pool_call *call);
+void pool_call_crash(pool_call *call); /* without a word */
 void pool_call_credit(pool_call *call);
 
-/* An actor ends as by a crash. */
 void pool_stage_crash(pool_stage *s, tr_id actor);
 /* LOAD, UNLOAD or STATUS to "pool:MODEL"; the answer is in s->answer and s->text. */
 void pool_stage_ask(pool_stage *s, const char *model, uint16_t kind);

@@ -5,13 +5,16 @@
 #include <CUnit/Basic.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "inference/pool.h"
+#include "runtime/log.h"
 #include "tests/lib/pool_stage.h"
 #include "tests/lib/puppet.h"
 
-#define CALLS_max 24
+#define CALLS_max 40
 
 typedef struct scene {
     pool_stage stage;
