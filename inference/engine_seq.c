@@ -55,9 +55,10 @@ void tri_seq_finish(tri_seq *seq, tr_finish finish) {
     tri_text_finish(&seq->text);
 }
 
+/* A worker with a larger context may have sent more than fits here: the answer has its end then. */
 static tr_err replay(tr_engine *engine, tri_seq *seq, const int32_t *resume, uint32_t count,
                      char *ret_why) {
-    for (uint32_t i = 0; i < count && !seq->text.stopped; i++) {
+    for (uint32_t i = 0; i < count && !seq->text.stopped && seq->count < engine->context_max; i++) {
         bool known = resume[i] >= 0 && resume[i] < llama_vocab_n_tokens(engine->vocab) &&
                      !llama_vocab_is_eog(engine->vocab, resume[i]);
         tr_err err = known && seq->count < seq->max ? tri_seq_accept(engine, seq, resume[i])

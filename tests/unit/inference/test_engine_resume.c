@@ -139,6 +139,25 @@ static void tokens_that_could_not_have_been_sent_are_refused(void) {
     rig_close(&r);
 }
 
+static void more_tokens_than_the_context_holds_are_the_end(void) {
+    rig large, small;
+    rig_open(&large, TR_TINY_RANDOM, 1, 1024);
+    rig_open(&small, TR_TINY_RANDOM, 1, 256);
+    const char *json = "{" ASK ",\"temperature\":0,\"max_tokens\":400}";
+    rig_stream *whole = rig_ask(&large, 1, json);
+    CU_ASSERT_EQUAL_FATAL(whole->token_count, 400);
+    tr_submit head = rig_plenty;
+    head.resume_count = 400;
+    rig_submit(&small, 1, &head, whole->tokens, json);
+    while (tr_engine_step(small.engine)) {
+    }
+    CU_ASSERT_EQUAL(rig_of(&small, 1)->err, TR_OK);
+    CU_ASSERT_EQUAL(rig_of(&small, 1)->finish, TR_FINISH_LENGTH);
+    CU_ASSERT_EQUAL(rig_of(&small, 1)->size, 0);
+    rig_close(&large);
+    rig_close(&small);
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
 #define T(name) {#name, name}
@@ -150,6 +169,7 @@ int main(void) {
         T(seed_of_the_submit_counts_when_the_request_has_none),
         T(company_and_caches_change_nothing),
         T(tokens_that_could_not_have_been_sent_are_refused),
+        T(more_tokens_than_the_context_holds_are_the_end),
         CU_TEST_INFO_NULL,
     };
     return rig_main("engine_resume", tests);
