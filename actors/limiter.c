@@ -7,8 +7,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "actors/answer.h"
 #include "protocol/assert.h"
+#include "runtime/answer.h"
 #include "runtime/line.h"
 #include "runtime/planted.h"
 

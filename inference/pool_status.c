@@ -1,10 +1,9 @@
 /* What a pool says about itself: JSON for STATUS, a few words for the tree. On the pool's shard. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "inference/pool_line.h"
-#include "protocol/json.h"
+#include "runtime/answer.h"
 
 const char *const tri_pool_state_names[TRI_POOL_N] = {"unloaded", "loading", "ready", "failed",
                                                       "unloading"};
@@ -92,27 +91,9 @@ static void write_pool(tr_jsonw *w, const tri_pool *pool) {
 
 tr_err tri_pool_tell_status(tr_self *self, const tri_pool *pool, const tr_msg *asked) {
     tr_jsonw w;
-    char *text;
-    size_t size;
     tr_jsonw_init(&w);
     write_pool(&w, pool);
-    tr_err err = tr_jsonw_take(&w, &text, &size);
-    if (err != TR_OK) {
-        return err;
-    }
-    tr_body *body = tr_body_new(size);
-    tr_msg *msg = tr_msg_new(TR_KIND_STATUSED, 0);
-    if (body == NULL || msg == NULL) {
-        free(text);
-        tr_body_unref(body);
-        tr_msg_free(msg);
-        return TR_ERR_NOMEM;
-    }
-    memcpy(body->bytes, text, size);
-    free(text);
-    msg->body = body;
-    msg->ref = asked->ref;
-    return tr_send_control(self, asked->from, msg);
+    return tr_send_json(self, asked, TR_KIND_STATUSED, &w);
 }
 
 void tri_pool_describe(const void *state, char *buf, size_t size) {

@@ -19,6 +19,7 @@
 #include "protocol/gate.h"
 #include "providers/http.h"
 #include "providers/provider_internal.h"
+#include "runtime/answer.h"
 #include "runtime/memory.h"
 
 #define FIRST_BYTE_MS_default 120000U
@@ -562,19 +563,5 @@ static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg
     tr_jsonw_name(&w, "failed");
     tr_jsonw_uint(&w, provider->failed);
     tr_jsonw_close(&w, '}');
-    char *text = NULL;
-    size_t size = 0;
-    tr_err err = tr_jsonw_take(&w, &text, &size);
-    tr_body *body = err == TR_OK ? tr_body_new(size) : NULL;
-    tr_msg *answer = body == NULL ? NULL : tr_msg_new(TR_KIND_STATUSED, 0);
-    if (answer == NULL) {
-        tr_body_unref(body);
-        free(text);
-        return TR_ERR_NOMEM;
-    }
-    memcpy(body->bytes, text, size);
-    free(text);
-    answer->body = body;
-    answer->ref = msg->ref;
-    return tr_send_control(self, msg->from, answer);
+    return tr_send_json(self, msg, TR_KIND_STATUSED, &w);
 }

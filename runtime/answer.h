@@ -1,6 +1,6 @@
-/* Answers that several actors give: a JSON text as the body of a message. */
-#ifndef TR_ACTORS_ANSWER_H
-#define TR_ACTORS_ANSWER_H
+/* What actors of every folder answer when they are asked for their status: JSON as a message. */
+#ifndef TR_RUNTIME_ANSWER_H
+#define TR_RUNTIME_ANSWER_H
 
 #include "protocol/json.h"
 #include "runtime/actor.h"

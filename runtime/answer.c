@@ -1,5 +1,5 @@
 /* The one copy from a writer's buffer into a message's body. */
-#include "actors/answer.h"
+#include "runtime/answer.h"
 
 #include <stdlib.h>
 #include <string.h>
