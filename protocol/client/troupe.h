@@ -5,9 +5,11 @@
  * Threads: every call may be made from any thread at the same time as any other, except that one
  * tr_request is built by one thread at a time, one tr_stream is read by one thread at a time, and
  * the calls marked "loop thread" belong to one thread. The library starts no thread and installs
- * no signal handler: whoever waits in a call moves the bytes for all who wait.
+ * no signal handler: whoever waits in a call moves the bytes for all who wait. (tls+tcp:// and
+ * inproc:// go through NNG, which has threads of its own.)
  * Fork: a client belongs to the process that opened it. In a child every call answers
- * TR_ERR_FORKED, tr_client_close frees memory only, and the child opens its own client.
+ * TR_ERR_FORKED, tr_client_close frees memory only, and the child opens its own client. It can do
+ * so by ipc:// and tcp:// always, by the other two only if its parent had not used NNG.
  * Strings are UTF-8 with a NUL at the end. What goes in is copied; what comes out is borrowed from
  * the object it came from, unless "free it with tr_memory_free" is said.
  * Errors: a function that can fail returns tr_err, and tr_client_error() then says in a sentence

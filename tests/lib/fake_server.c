@@ -7,6 +7,7 @@
 #include "tests/lib/fake_server.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -556,9 +557,17 @@ static bool open_socket(fake_server *server) {
     return true;
 }
 
+/* With what a daemon that found the directory by the environment may have left there. */
 static void remove_directories(const fake_server *server) {
     char inner[80];
     snprintf(inner, sizeof inner, "%s/troupe", server->directory);
+    DIR *files = opendir(inner);
+    for (const struct dirent *file; files != NULL && (file = readdir(files)) != NULL;) {
+        unlinkat(dirfd(files), file->d_name, 0);
+    }
+    if (files != NULL) {
+        closedir(files);
+    }
     rmdir(inner);
     rmdir(server->directory);
 }

@@ -8,8 +8,10 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s\n", tr_client_error());
         return 3;
     }
+    tr_options options = TR_OPTIONS_INIT;
+    options.max_tokens = 100;
     tr_result *result;
-    if (tr_ask(client, NULL, argc > 1 ? argv[1] : "What is an actor?", &result) != TR_OK) {
+    if (tr_ask(client, &options, argc > 1 ? argv[1] : "What is an actor?", &result) != TR_OK) {
         fprintf(stderr, "%s\n", tr_client_error());
         tr_client_close(client);
         return 2;

@@ -67,12 +67,14 @@ static tr_err turn(tr_client *client, const answer *a) {
 }
 
 int main(int argc, char **argv) {
+    tr_options options = TR_OPTIONS_INIT;
+    options.max_tokens = 200;
     tr_client *client = NULL;
     tr_request *request = NULL;
     answer a = {0};
     tr_err err = tr_client_open(NULL, &client);
     if (err == TR_OK) {
-        err = tr_request_new(NULL, &request);
+        err = tr_request_new(&options, &request);
     }
     if (err == TR_OK) {
         err = tr_request_text(request, "user", argc > 1 ? argv[1] : "What is an actor?");

@@ -15,6 +15,8 @@ static void on_progress(size_t done, size_t total, size_t i, const tr_result *re
 
 int main(void) {
     static const char *const subjects[N] = {"Python", "JavaScript", "Rust"};
+    tr_options options = TR_OPTIONS_INIT;
+    options.max_tokens = 60;
     tr_client *client = NULL;
     tr_request *requests[N] = {NULL};
     tr_result *results[N] = {NULL};
@@ -22,7 +24,7 @@ int main(void) {
     for (size_t i = 0; i < N && err == TR_OK; i++) {
         char prompt[64];
         snprintf(prompt, sizeof prompt, "Summarize %s", subjects[i]);
-        err = tr_request_new(NULL, &requests[i]);
+        err = tr_request_new(&options, &requests[i]);
         if (err == TR_OK) {
             err = tr_request_text(requests[i], "user", prompt);
         }

@@ -11,6 +11,8 @@
 #define CHILDREN 8
 
 static int serve(tr_client *inherited, int number) {
+    tr_options options = TR_OPTIONS_INIT;
+    options.max_tokens = 20;
     tr_client *client;
     tr_result *result;
     if (tr_ask(inherited, NULL, "hello", &result) != TR_ERR_FORKED ||
@@ -19,7 +21,7 @@ static int serve(tr_client *inherited, int number) {
         return 1;
     }
     int status = 1;
-    if (tr_ask(client, NULL, "hello", &result) == TR_OK) {
+    if (tr_ask(client, &options, "hello", &result) == TR_OK) {
         status = tr_result_error(result) == TR_OK ? 0 : 1;
         printf("child %d: %s\n", number, tr_result_text(result));
         tr_result_free(result);

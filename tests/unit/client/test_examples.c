@@ -12,7 +12,7 @@ extern char **environ;
 static const char *folder;
 
 /* Runs one; its exit status, or -1. What it prints goes to `out`. */
-static int run(const char *name, char *out, size_t size) {
+static int run(const char *name, char *argument, char *out, size_t size) {
     char path[512];
     snprintf(path, sizeof path, "%s/example_%s", folder, name);
     int ends[2];
@@ -21,7 +21,7 @@ static int run(const char *name, char *out, size_t size) {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-    char *argv[] = {path, NULL};
+    char *argv[] = {path, argument, NULL};
     pid_t pid = -1;
     int error = posix_spawn(&pid, path, &actions, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
@@ -41,9 +41,9 @@ static int run(const char *name, char *out, size_t size) {
     return WEXITSTATUS(status);
 }
 
-static void works(const char *name, const char *expected) {
+static void works(const char *name, char *argument, const char *expected) {
     char out[8192];
-    int status = run(name, out, sizeof out);
+    int status = run(name, argument, out, sizeof out);
     CU_ASSERT_EQUAL(status, 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, expected));
     if (status != 0 || strstr(out, expected) == NULL) {
@@ -52,13 +52,14 @@ static void works(const char *name, const char *expected) {
 }
 
 static void each_example_works(void) {
-    works("ask", "bbbbbbbbbbbbbbb\n"); /* ref 1: the fake writes b */
-    works("stream", "3 tokens in 5 ms");
-    works("gather", "3/3");
-    works("gather", "Rust: ddddddddddddddd\n");
-    works("event_loop", "ticks, the longest wait");
-    works("prefork", "child 7: bbbbbbbbbbbbbbb\n");
-    works("embeddings", "The cat sleeps. / Stocks fell.");
+    works("ask", NULL, "bbbbbbbbbbbbbbb\n"); /* ref 1: the fake writes b */
+    works("stream", NULL, "3 tokens in 5 ms");
+    works("gather", NULL, "3/3");
+    works("gather", NULL, "Rust: ddddddddddddddd\n");
+    works("event_loop", NULL, "ticks, the longest wait");
+    works("prefork", NULL, "child 7: bbbbbbbbbbbbbbb\n");
+    works("embedded", (char[]){"echo/any"}, "What is an actor?\n");
+    works("embeddings", NULL, "The cat sleeps. / Stocks fell.");
 }
 
 static void without_a_daemon_they_say_the_command(void) {
@@ -67,7 +68,7 @@ static void without_a_daemon_they_say_the_command(void) {
     fake_server_die(fake);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char out[8192];
-        CU_ASSERT_NOT_EQUAL(run(names[i], out, sizeof out), 0);
+        CU_ASSERT_NOT_EQUAL(run(names[i], NULL, out, sizeof out), 0);
         CU_ASSERT_PTR_NOT_NULL(strstr(out, "start one with `troupe start`"));
     }
     CU_ASSERT_TRUE(fake_server_back(fake));
