@@ -384,13 +384,14 @@ static tr_err down_came(tr_self *self, connection *c, const tr_msg *msg) {
                 uint64_t ref = (*at)->ref;
                 tr_err why = (tr_err)((const tr_ended *)msg->data)->reason;
                 remove_row(c, at);
+                if (c->state != OPEN) {
+                    return TR_OK; /* the client has had its last words */
+                }
                 tr_log(TR_LOG_ERROR, self, "a request's actor crashed", "err=%s", tr_err_name(why));
-                return c->state == OPEN
-                           ? answer(self, c, ref,
-                                    tr_msg_failf(why == TR_ERR_NOMEM ? why : TR_ERR_BUG,
-                                                 "the request failed inside the daemon (%s)",
-                                                 tr_err_text(why)))
-                           : TR_OK;
+                return answer(self, c, ref,
+                              tr_msg_failf(why == TR_ERR_NOMEM ? why : TR_ERR_BUG,
+                                           "the request failed inside the daemon (%s)",
+                                           tr_err_text(why)));
             }
         }
     }

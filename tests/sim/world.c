@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "protocol/assert.h"
 #include "runtime/log.h"
+#include "runtime/memory.h"
 #include "runtime/shard.h"
 #include "tests/sim/processes.h"
 
@@ -40,6 +42,25 @@ void tr_world_fault(tr_world *world, const char *format, ...) {
     }
 }
 
+bool tr_world_logs;
+
+/* The memory of the one world that runs. */
+static tr_world *at_work;
+
+static void *resize(void *arg, void *ptr, size_t size) {
+    (void)arg;
+    if (at_work != NULL && at_work->fail_after > 0 && --at_work->fail_after == 0) {
+        at_work->shortages++;
+        return NULL;
+    }
+    return realloc(ptr, size);
+}
+
+static void release(void *arg, void *ptr) {
+    (void)arg;
+    free(ptr);
+}
+
 static uint64_t now(void *arg) {
     return ((tr_world_node *)arg)->world->now_us;
 }
@@ -63,7 +84,7 @@ static void up(void *arg, tr_err err, const char *why) {
 static void down(void *arg, tr_err reason) {
     tr_world *world = arg;
     world->down = true;
-    if (reason != TR_OK) {
+    if (reason != TR_OK && world->shortages == 0) {
         tr_world_fault(world, "the root supervisor gave up: %s", tr_err_name(reason));
     }
 }
@@ -118,7 +139,27 @@ static void plan_pool(tr_world *world) {
     TR_ASSERT(err == TR_OK);
 }
 
+static void plan_troubles(tr_world *world) {
+    world->cuts = tr_world_below(world, 4) == 0;
+    world->half_opens = tr_world_below(world, 6) == 0;
+    world->scarce = tr_world_below(world, 4) == 0 ? 1 + tr_world_below(world, 6) : 0;
+    tr_memory_faults faults = {.delay_min_us = 10,
+                               .delay_max_us = 10 + tr_world_below(world, 2000),
+                               .split_max = tr_world_below(world, 3) == 0 ? 7 : 0,
+                               .cuts_per_million = world->cuts ? 2000 : 0,
+                               .half_open_per_million = world->half_opens ? 400 : 0};
+    tr_memory_net_set_faults(world->net, &faults);
+}
+
+void tr_world_calm(tr_world *world) {
+    world->scarce = world->fail_after = 0;
+    world->deaths_left = world->hangs_left = 0;
+    tr_memory_net_set_faults(world->net, &(tr_memory_faults){0});
+}
+
 void tr_world_init(tr_world *world, uint64_t seed) {
+    static const tr_memory memory = {.resize = resize, .release = release};
+    tr_memory_set(&memory);
     memset(world, 0, sizeof *world);
     world->random = seed * 0x2545F4914F6CDD1DU + 1;
     world->now_us = 1000000;
@@ -130,7 +171,8 @@ void tr_world_init(tr_world *world, uint64_t seed) {
     if (silence < 0) {
         silence = open("/dev/null", O_WRONLY | O_CLOEXEC);
     }
-    tr_log_set(TR_LOG_LOGFMT, TR_LOG_ERROR, silence);
+    tr_log_set(TR_LOG_LOGFMT, tr_world_logs ? TR_LOG_DEBUG : TR_LOG_ERROR,
+               tr_world_logs ? STDERR_FILENO : silence);
     set_routes(world);
     plan_pool(world);
     tr_sim_processes_init(world);
@@ -155,6 +197,7 @@ void tr_world_init(tr_world *world, uint64_t seed) {
     if (!world->up) {
         tr_world_fault(world, "the company never came up");
     }
+    plan_troubles(world);
 }
 
 static void run_shard(tr_world *world, tr_world_node *place, uint32_t number) {
@@ -169,7 +212,14 @@ static void run_shard(tr_world *world, tr_world_node *place, uint32_t number) {
     if (tr_world_below(world, 4) == 0) {
         tr_shard_rotate(shard, tr_world_below(world, 4));
     }
+    if (place == &world->daemon && world->scarce > 0 && world->fail_after == 0 &&
+        tr_world_below(world, 100) == 0) {
+        world->scarce--;
+        world->fail_after = 1 + tr_world_below(world, 4);
+    }
+    at_work = place == &world->daemon ? world : NULL;
     bool more = tr_shard_step(shard, 1 + tr_world_below(world, 8));
+    at_work = NULL;
     tr_world_note(world, tr_shard_handled(shard) * 16 + number);
     if (!more && tr_shard_deadline_us(shard) > world->now_us) {
         place->drowsy[number] = true;
@@ -246,7 +296,7 @@ bool tr_world_step(tr_world *world) {
 }
 
 void tr_world_fini(tr_world *world) {
-    if (world->up && world->fault == NULL) {
+    if (world->up && world->fault == NULL && !world->down) {
         tr_company_stop(world->company);
         while (!world->down && world->fault == NULL && tr_world_step(world)) {
         }

@@ -53,11 +53,20 @@ struct tr_world {
     uint32_t deaths_left, hangs_left; /* that may still happen by chance */
     uint32_t deaths, resumes;         /* that happened */
     uint32_t sequences_held;
-    bool cuts; /* connections are cut in this world */
+    /* what goes wrong in this world, which excuses some failures */
+    bool cuts;           /* connections are cut */
+    bool half_opens;     /* or fall silent */
+    uint32_t scarce;     /* times that the daemon's memory may still run out for a moment */
+    uint32_t shortages;  /* times that it did */
+    uint32_t kills;      /* of actors other than calls */
+    uint32_t fail_after; /* allocations until one fails; 0 = none will */
     bool up, down;
     const char *fault; /* the first broken rule, or NULL */
     char fault_text[256];
 };
+
+/* The daemon logs on stderr; else nowhere. Set it before a world is made. */
+extern bool tr_world_logs;
 
 uint64_t tr_world_random(tr_world *world);
 /* 0 to below. */
@@ -65,6 +74,9 @@ uint32_t tr_world_below(tr_world *world, uint32_t below);
 void tr_world_note(tr_world *world, uint64_t what);
 /* Notes a broken rule; the first one counts. */
 void tr_world_fault(tr_world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* No new troubles from now on. */
+void tr_world_calm(tr_world *world);
 
 /* Builds everything and runs until the company is up. */
 void tr_world_init(tr_world *world, uint64_t seed);
