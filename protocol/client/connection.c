@@ -229,6 +229,7 @@ tr_err tri_greeted_locked(tr_client *client, const tr_frame *frame, const void *
         tri_call *call = client->calls.slots[i];
         if (call != NULL && !call->sent) {
             tri_call_send_locked(call);
+            i -= client->calls.slots[i] != call; /* it failed, and another moved into the slot */
         }
     }
     return TR_OK;

@@ -6,7 +6,8 @@
  * tr_request is built by one thread at a time, one tr_stream is read by one thread at a time, and
  * the calls marked "loop thread" belong to one thread. The library starts no thread and installs
  * no signal handler: whoever waits in a call moves the bytes for all who wait. (tls+tcp:// and
- * inproc:// go through NNG, which has threads of its own.)
+ * inproc:// go through NNG, which has threads of its own.) Nothing here may be called from a signal
+ * handler.
  * Fork: a client belongs to the process that opened it. In a child every call answers
  * TR_ERR_FORKED, tr_client_close frees memory only, and the child opens its own client. It can do
  * so by ipc:// and tcp:// always, by the other two only if its parent had not used NNG.
