@@ -288,11 +288,13 @@ static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
         (void)tr_send_control(self, tr_services_company(c->args.services),
                               tr_msg_new(TR_KIND_DRAINED, 0));
     }
-    if (err == TR_OK) {
-        c->requests++;
-        err = tr_send(self, actor, msg);
+    if (err != TR_OK) {
+        return refuse(self, c, ref, err);
     }
-    return err == TR_OK ? TR_OK : refuse(self, c, ref, err);
+    c->requests++;
+    err = tr_send(self, actor, msg);
+    TR_ASSERT(err == TR_OK); /* an empty mailbox takes it */
+    return TR_OK;
 }
 
 static tr_err frame_came(tr_self *self, void *state, tr_msg **msg) {
@@ -363,10 +365,11 @@ static tr_err stream_event(tr_self *self, connection *c, tr_msg *msg) {
 
 /* What a request's actor says: on to the client; a terminal pays what is owed. */
 static tr_err from_request(tr_self *self, connection *c, const tr_msg *msg) {
-    row **at = find(c, msg->ref);
-    if (*at == NULL || (*at)->actor != msg->from || c->state != OPEN) {
+    if (c->state != OPEN) {
         return TR_OK;
     }
+    row **at = find(c, msg->ref);
+    TR_ASSERT(*at != NULL && (*at)->actor == msg->from); /* nothing follows a terminal */
     bool last = msg->kind == TR_KIND_DONE || msg->kind == TR_KIND_FAIL;
     if (last && !TR_PLANTED(TR_BUG_SECOND_TERMINAL)) {
         tr_demonitor(self, (*at)->monitor);

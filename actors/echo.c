@@ -17,6 +17,7 @@
 
 #define BURST 32
 #define CHUNKS_max 100000000
+#define INTERVAL_MS_max 60000
 enum { KIND_GO = 120 };
 
 typedef struct row {
@@ -29,15 +30,20 @@ typedef struct row {
     size_t size, at;
     uint64_t chunks_left; /* of a generated stream */
     uint64_t sent;
+    uint64_t break_left; /* pieces until it breaks off; UINT64_MAX = it does not */
+    uint64_t interval_us, due_us;
     bool generated;
     bool fails;
+    bool crashes; /* breaks off as a worker that dies: its DELTAs carry ids, another attempt goes on
+                   */
 } row;
 
 typedef struct echo {
     row *rows; /* served from the head; a served one goes to the end */
     row **tail;
     uint32_t count;
-    bool going; /* a GO is on its way */
+    bool going;                   /* a GO is on its way */
+    uint64_t timer, timer_due_us; /* of the first row that waits for its interval */
 } echo;
 
 static tr_err init(tr_self *self, void *state, const void *args) {
@@ -101,12 +107,26 @@ static size_t piece_size(const row *r) {
     return tr_utf8_cut(r->text + r->at, end - r->at, TR_DELTA_TEXT_max);
 }
 
-static bool is_over(const row *r) {
+static bool is_complete(const row *r) {
     return r->generated ? r->chunks_left == 0 : r->at == r->size;
 }
 
+static bool is_over(const row *r) {
+    return is_complete(r) || r->break_left == 0;
+}
+
+static void skip_piece(row *r) {
+    r->at += r->generated ? 0 : piece_size(r);
+    r->chunks_left -= r->generated ? 1 : 0;
+    r->sent++;
+}
+
 static tr_err end(tr_self *self, const row *r) {
-    if (r->fails) {
+    if (r->crashes && !is_complete(r)) {
+        tr_fail head = {.err = TR_ERR_CRASHED, .flags = TR_FAIL_RESUMABLE};
+        return send_to(self, r->call, r->ref, tr_msg_fail(&head, &(tr_end_view){0}));
+    }
+    if (r->fails || !is_complete(r)) {
         return send_to(self, r->call, r->ref,
                        tr_msg_failf(TR_ERR_SERVER, "the echo was asked to fail"));
     }
@@ -119,20 +139,24 @@ static tr_err end(tr_self *self, const row *r) {
 static bool serve(tr_self *self, row *r) {
     for (int i = 0; i < BURST && !is_over(r); i++) {
         size_t size = piece_size(r);
-        if (r->credit_messages == 0 || r->credit_bytes < sizeof(tr_delta) + size) {
+        int32_t token = (int32_t)r->sent;
+        tr_delta head = {
+            .seq = (uint32_t)r->sent, .kind = TR_DELTA_TEXT, .token_count = r->crashes};
+        tr_delta_view view = {.tokens = &token,
+                              .text = {r->generated ? r->text : r->text + r->at, size}};
+        if (r->credit_messages == 0 || r->credit_bytes < tr_delta_size(&head, &view) ||
+            tr_now_us(self) < r->due_us) {
             return false;
         }
-        tr_delta head = {.seq = (uint32_t)r->sent, .kind = TR_DELTA_TEXT};
-        tr_delta_view view = {.text = {r->generated ? r->text : r->text + r->at, size}};
         tr_msg *msg = tr_msg_delta(&head, &view);
         if (msg == NULL) {
             return true; /* again at the next turn */
         }
         r->credit_messages--;
         r->credit_bytes -= msg->size;
-        r->at += r->generated ? 0 : size;
-        r->chunks_left -= r->generated ? 1 : 0;
-        r->sent++;
+        skip_piece(r);
+        r->break_left -= r->break_left != UINT64_MAX;
+        r->due_us = r->interval_us > 0 ? tr_now_us(self) + r->interval_us : 0;
         (void)send_to(self, r->call, r->ref, msg);
     }
     return true;
@@ -144,6 +168,21 @@ static tr_err go_on(tr_self *self, echo *e) {
     }
     e->going = true;
     return tr_send_control(self, tr_self_id(self), tr_msg_new(KIND_GO, 0));
+}
+
+/* Sets the timer to the first row that is not due yet. */
+static tr_err await_due(tr_self *self, echo *e) {
+    uint64_t now = tr_now_us(self);
+    uint64_t first = UINT64_MAX;
+    for (const row *r = e->rows; r != NULL; r = r->next) {
+        first = r->due_us > now && r->due_us < first ? r->due_us : first;
+    }
+    if (first == UINT64_MAX || (e->timer != 0 && e->timer_due_us <= first)) {
+        return TR_OK;
+    }
+    tr_timer_cancel(self, &e->timer);
+    e->timer_due_us = first;
+    return tr_timer_start(self, first - now, 0, &e->timer);
 }
 
 /* One turn for each row. */
@@ -161,7 +200,8 @@ static tr_err turn(tr_self *self, echo *e) {
         unlink_row(e, &e->rows);
         append(e, r);
     }
-    return more ? go_on(self, e) : TR_OK;
+    tr_err err = await_due(self, e);
+    return err == TR_OK && more ? go_on(self, e) : err;
 }
 
 static tr_err refuse(tr_self *self, const tr_msg *msg, tr_err err, const char *why) {
@@ -192,10 +232,18 @@ static bool set_text(row *r, const tr_chat *chat) {
     r->fails = tr_json_bool(tr_json_get(asked, "fail"), false);
     int64_t chunks = tr_json_int(tr_json_get(asked, "chunks"), -1);
     int64_t bytes = tr_json_int(tr_json_get(asked, "bytes"), 64);
+    int64_t fail_after = tr_json_int(tr_json_get(asked, "fail_after"), -1);
+    int64_t crash_after = tr_json_int(tr_json_get(asked, "crash_after"), -1);
+    int64_t interval_ms = tr_json_int(tr_json_get(asked, "interval_ms"), 0);
     tr_json_free(extra);
-    if (chunks > CHUNKS_max || bytes < 1 || bytes > TR_DELTA_TEXT_max) {
+    if (chunks > CHUNKS_max || bytes < 1 || bytes > TR_DELTA_TEXT_max || interval_ms < 0 ||
+        interval_ms > INTERVAL_MS_max) {
         return false;
     }
+    r->crashes = crash_after >= 0;
+    int64_t break_after = r->crashes ? crash_after : fail_after;
+    r->break_left = break_after >= 0 ? (uint64_t)break_after : UINT64_MAX;
+    r->interval_us = (uint64_t)interval_ms * 1000;
     r->generated = chunks >= 0;
     if (r->generated) {
         r->chunks_left = (uint64_t)chunks;
@@ -233,7 +281,11 @@ static tr_err submitted(tr_self *self, echo *e, const tr_msg *msg) {
         }
         tr_free(r);
         return refuse(self, msg, TR_ERR_INVALID,
-                      "echo: expected {\"chunks\": 0 to 100000000, \"bytes\": 1 to 32768}");
+                      "echo: expected {\"chunks\": 0 to 100000000, \"bytes\": 1 to 32768, "
+                      "\"interval_ms\": 0 to 60000, \"fail_after\": N, \"crash_after\": N}");
+    }
+    for (uint32_t i = 0; i < submit->resume_count && !is_complete(r); i++) {
+        skip_piece(r); /* each id is a piece that another attempt has sent */
     }
     r->call = msg->from;
     r->ref = msg->ref;
@@ -275,6 +327,9 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
             }
         }
         return TR_OK;
+    case TR_KIND_TIMER:
+        e->timer = (*msg)->ref == e->timer ? 0 : e->timer;
+        return go_on(self, e);
     case KIND_GO:
         return turn(self, e);
     default:
