@@ -147,7 +147,7 @@ static body_kind sniff(tr_decoder *decoder, const char **bytes, size_t *size) {
 
 static tr_err collect(tr_decoder *decoder, const char *bytes, size_t size, size_t max) {
     if (size > max - decoder->body_size) {
-        say(decoder, "the server's answer is larger than 16 MiB");
+        say(decoder, "the server's answer is larger than its limit");
         return TR_ERR_TOO_LARGE;
     }
     if (decoder->body_size + size > decoder->body_room) {

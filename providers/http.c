@@ -84,6 +84,7 @@ tr_child_spec tr_http_child(uint32_t shard, const char *name) {
                            .restart = TR_PERMANENT,
                            .shutdown_ms = 1000,
                            .shard = shard,
+                           .mailbox_max = TR_HTTP_MAILBOX_max,
                            .registers = true};
 }
 

@@ -33,8 +33,11 @@ enum {
 
 #define TR_HTTP_WINDOW_default (64 * 1024)
 #define TR_HTTP_TRANSFERS_max 4096 /* of one shard */
-#define TR_HTTP_HEADERS_max 8192   /* of a request, and those of interest of an answer */
-#define TR_HTTP_REDIRECTS_max 3    /* within one origin; others are refused */
+/* Of door and providers: CREDIT, DATA and TAKEN of thousands of streams wait there in one turn, and
+ * must not turn new requests away (which have limits of their own). */
+#define TR_HTTP_MAILBOX_max 65536
+#define TR_HTTP_HEADERS_max 8192 /* of a request, and those of interest of an answer */
+#define TR_HTTP_REDIRECTS_max 3  /* within one origin; others are refused */
 
 typedef enum tr_http_method { TR_HTTP_GET = 1, TR_HTTP_POST = 2 } tr_http_method;
 

@@ -68,6 +68,7 @@ tr_child_spec tr_provider_child(const tr_provider_spec *spec, uint32_t shard,
                            .restart = TR_PERMANENT,
                            .shutdown_ms = 1000,
                            .shard = shard,
+                           .mailbox_max = TR_HTTP_MAILBOX_max,
                            .registers = true};
 }
 

@@ -99,7 +99,11 @@ static void submit_now(tr_self *self, void *arg) {
     memcpy(body->bytes, text, strlen(text));
     tr_msg *msg = tr_msg_submit(&head, &view, body);
     msg->ref = (uint64_t)(s - streams);
-    (void)!tr_send(self, provider, &msg);
+    if (tr_send(self, provider, &msg) != TR_OK) {
+        tr_msg_free(msg);
+        streams[s - streams].err = TR_ERR_FULL;
+        streams[s - streams].terminals++;
+    }
 }
 
 static void cancel_now(tr_self *self, void *arg) {
@@ -395,6 +399,7 @@ static int open_stage(void) {
                                .args = children[i].args,
                                .args_size = children[i].args_size,
                                .name = children[i].name,
+                               .mailbox_max = children[i].mailbox_max,
                                .registers = true};
         if (tr_node_spawn(node, 0, &child) != TR_OK) {
             return 1;
