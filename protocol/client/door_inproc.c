@@ -1,10 +1,11 @@
 /*
  * The door to a daemon in the same process: protocol/inproc.h over NNG's pair0. The descriptor is
- * an epoll of its own over the socket's RECVFD, an eventfd for "the pipe is there" and "it is
- * gone", and SENDFD while a send waits; so no NNG thread runs code of ours but the pipe's
- * notification. Also where it is decided whether NNG may be used at all: in a child of a process
- * that has opened it, it aborts. For inproc:// the process must hold a daemon, hence threads; one
- * with a single thread (such as a fresh child) has none, and is told so before NNG is touched.
+ * an eventfd, written when the pipe is there or gone, and when a receive or a send that had to wait
+ * is through; so NNG's threads run no code of ours but these three notes. (RECVFD and SENDFD would
+ * do without them, but NNG 1.5 never closes these.) Also where it is decided whether NNG may be
+ * used at all: in a child of a process that has opened it, it aborts. For inproc:// the process
+ * must hold a daemon, hence threads; one with a single thread (such as a fresh child) has none, and
+ * is told so before NNG is touched.
  */
 #include "protocol/client/door_nng.h"
 
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -26,15 +26,15 @@
 #include "protocol/limits.h"
 
 typedef struct inproc_door {
-    tri_door door; /* fd: the epoll */
+    tri_door door; /* fd: the eventfd */
     nng_socket pair, push;
     bool pair_open, push_open;
-    int pipe_fd; /* eventfd, written by the notification */
-    int send_fd;
-    bool send_watched;
-    nng_msg *msg; /* being read */
+    nng_aio *receive, *send; /* what waits; NULL only in a half-built door */
+    bool receiving, sending; /* handed to NNG, and not looked at since */
+    nng_msg *msg;            /* being read */
     size_t msg_at;
-    _Atomic bool added, removed; /* by the notification; acquired by the door's caller */
+    /* by NNG's threads; acquired by the door's caller */
+    _Atomic bool added, removed, received, sent;
 } inproc_door;
 
 /* The process that used NNG first through this library; 0 = none. Inherited by children. */
@@ -69,13 +69,27 @@ tr_err tri_nng_allowed(tri_scheme scheme) {
     return TR_OK;
 }
 
+static void note(inproc_door *inproc, _Atomic bool *flag) {
+    atomic_store(flag, true);
+    uint64_t one = 1;
+    ssize_t written = write(inproc->door.fd, &one, sizeof one);
+    (void)written; /* full means that it is readable already */
+}
+
 static void pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     (void)pipe;
     inproc_door *inproc = arg;
-    atomic_store(event == NNG_PIPE_EV_ADD_POST ? &inproc->added : &inproc->removed, true);
-    uint64_t one = 1;
-    ssize_t written = write(inproc->pipe_fd, &one, sizeof one);
-    (void)written; /* full means that it is readable already */
+    note(inproc, event == NNG_PIPE_EV_ADD_POST ? &inproc->added : &inproc->removed);
+}
+
+static void receive_done(void *arg) {
+    inproc_door *inproc = arg;
+    note(inproc, &inproc->received);
+}
+
+static void send_done(void *arg) {
+    inproc_door *inproc = arg;
+    note(inproc, &inproc->sent);
 }
 
 static tr_err inproc_connected(tri_door *door, const char **ret_why) {
@@ -91,19 +105,43 @@ static tr_err inproc_connected(tri_door *door, const char **ret_why) {
     return TR_OK;
 }
 
+/* The next message: 0, NNG_EAGAIN, or another when there will be none. The descriptor is cleared
+ * only here and before the last look, so that it stays readable until there is nothing to read. */
+static int next_message(inproc_door *inproc) {
+    bool removed = atomic_load(&inproc->removed); /* before the look, or a message is missed */
+    if (!inproc->receiving) {
+        int error = nng_recvmsg(inproc->pair, &inproc->msg, NNG_FLAG_NONBLOCK);
+        if (error != NNG_EAGAIN || removed) {
+            return error == NNG_EAGAIN ? NNG_ECLOSED : error;
+        }
+        uint64_t count;
+        ssize_t got = read(inproc->door.fd, &count, sizeof count);
+        (void)got; /* EAGAIN: it was clear */
+        atomic_store(&inproc->received, false);
+        inproc->receiving = true;
+        nng_recv_aio(inproc->pair, inproc->receive);
+        removed = atomic_load(&inproc->removed);
+    }
+    if (removed) { /* NNG goes on waiting, for another pipe */
+        nng_aio_cancel(inproc->receive);
+    } else if (!atomic_load(&inproc->received)) {
+        return NNG_EAGAIN;
+    }
+    nng_aio_wait(inproc->receive); /* for its note to have returned */
+    inproc->receiving = false;
+    int error = nng_aio_result(inproc->receive);
+    if (error == 0) {
+        inproc->msg = nng_aio_get_msg(inproc->receive);
+    }
+    return error;
+}
+
 static ssize_t inproc_recv(tri_door *door, void *data, size_t size) {
     inproc_door *inproc = (inproc_door *)door;
     while (inproc->msg == NULL) {
-        bool removed = atomic_load(&inproc->removed); /* before the look, or a message is missed */
-        uint64_t count;
-        ssize_t got = read(inproc->pipe_fd, &count, sizeof count);
-        (void)got; /* EAGAIN: no event of the pipe */
-        int error = nng_recvmsg(inproc->pair, &inproc->msg, NNG_FLAG_NONBLOCK);
-        if (error == NNG_EAGAIN) {
-            return removed ? 0 : -EAGAIN;
-        }
+        int error = next_message(inproc);
         if (error != 0) {
-            return 0;
+            return error == NNG_EAGAIN ? -EAGAIN : 0;
         }
         inproc->msg_at = 0;
         if (nng_msg_len(inproc->msg) == 0) {
@@ -122,21 +160,29 @@ static ssize_t inproc_recv(tri_door *door, void *data, size_t size) {
     return (ssize_t)count;
 }
 
-static void watch_send(inproc_door *inproc, bool watch) {
-    if (inproc->send_watched == watch) {
-        return;
+/* What the send that waited has come to: 0, NNG_EAGAIN, or an error. */
+static int finish_send(inproc_door *inproc) {
+    if (!inproc->sending) {
+        return 0;
     }
-    struct epoll_event event = {.events = EPOLLIN};
-    if (epoll_ctl(inproc->door.fd, watch ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, inproc->send_fd,
-                  &event) == 0) {
-        inproc->send_watched = watch;
+    if (!atomic_load(&inproc->sent)) {
+        return NNG_EAGAIN;
     }
+    nng_aio_wait(inproc->send);
+    inproc->sending = false;
+    int error = nng_aio_result(inproc->send);
+    if (error != 0) {
+        nng_msg_free(nng_aio_get_msg(inproc->send));
+    }
+    return error;
 }
 
+/* A message that finds the queue full waits in NNG, and counts as sent; one at a time. */
 static ssize_t inproc_send(tri_door *door, const void *data, size_t size) {
     inproc_door *inproc = (inproc_door *)door;
-    if (atomic_load(&inproc->removed)) {
-        return -EPIPE;
+    int error = finish_send(inproc);
+    if (error != 0 || atomic_load(&inproc->removed)) {
+        return error == NNG_EAGAIN && !atomic_load(&inproc->removed) ? -EAGAIN : -EPIPE;
     }
     size_t count = size < TR_LINK_BUFFER_max ? size : TR_LINK_BUFFER_max;
     nng_msg *msg = NULL;
@@ -144,12 +190,19 @@ static ssize_t inproc_send(tri_door *door, const void *data, size_t size) {
         return -ENOMEM;
     }
     memcpy(nng_msg_body(msg), data, count);
-    int error = nng_sendmsg(inproc->pair, msg, NNG_FLAG_NONBLOCK);
+    error = nng_sendmsg(inproc->pair, msg, NNG_FLAG_NONBLOCK);
+    if (error == NNG_EAGAIN) {
+        atomic_store(&inproc->sent, false);
+        inproc->sending = true;
+        nng_aio_set_msg(inproc->send, msg);
+        nng_send_aio(inproc->pair, inproc->send);
+        return (ssize_t)count;
+    }
     if (error != 0) {
         nng_msg_free(msg);
+        return -EPIPE;
     }
-    watch_send(inproc, error == NNG_EAGAIN);
-    return error == 0 ? (ssize_t)count : error == NNG_EAGAIN ? -EAGAIN : -EPIPE;
+    return (ssize_t)count;
 }
 
 static void inproc_close(tri_door *door) {
@@ -160,10 +213,21 @@ static void inproc_close(tri_door *door) {
     if (inproc->pair_open) {
         nng_close(inproc->pair); /* waits for a running notification */
     }
-    nng_msg_free(inproc->msg);
-    if (inproc->pipe_fd >= 0) {
-        close(inproc->pipe_fd);
+    if (inproc->receive != NULL) {
+        nng_aio_stop(inproc->receive);
+        if (inproc->receiving && nng_aio_result(inproc->receive) == 0) {
+            nng_msg_free(nng_aio_get_msg(inproc->receive));
+        }
+        nng_aio_free(inproc->receive);
     }
+    if (inproc->send != NULL) {
+        nng_aio_stop(inproc->send);
+        if (inproc->sending && nng_aio_result(inproc->send) != 0) {
+            nng_msg_free(nng_aio_get_msg(inproc->send));
+        }
+        nng_aio_free(inproc->send);
+    }
+    nng_msg_free(inproc->msg);
     if (inproc->door.fd >= 0) {
         close(inproc->door.fd);
     }
@@ -184,17 +248,9 @@ static int open_pair(inproc_door *inproc, const char *own_url) {
                        : nng_pipe_notify(inproc->pair, NNG_PIPE_EV_ADD_POST, pipe_event, inproc);
     error = error != 0 ? error
                        : nng_pipe_notify(inproc->pair, NNG_PIPE_EV_REM_POST, pipe_event, inproc);
-    error = error != 0 ? error : nng_listen(inproc->pair, own_url, NULL, 0);
-    int recv_fd = -1;
-    error = error != 0 ? error : nng_socket_get_int(inproc->pair, NNG_OPT_RECVFD, &recv_fd);
-    error = error != 0 ? error : nng_socket_get_int(inproc->pair, NNG_OPT_SENDFD, &inproc->send_fd);
-    if (error != 0) {
-        return error;
-    }
-    struct epoll_event event = {.events = EPOLLIN};
-    bool added = epoll_ctl(inproc->door.fd, EPOLL_CTL_ADD, recv_fd, &event) == 0 &&
-                 epoll_ctl(inproc->door.fd, EPOLL_CTL_ADD, inproc->pipe_fd, &event) == 0;
-    return added ? 0 : NNG_ENOMEM;
+    error = error != 0 ? error : nng_aio_alloc(&inproc->receive, receive_done, inproc);
+    error = error != 0 ? error : nng_aio_alloc(&inproc->send, send_done, inproc);
+    return error != 0 ? error : nng_listen(inproc->pair, own_url, NULL, 0);
 }
 
 /* Tells the daemon our address; it dials back. */
@@ -225,7 +281,7 @@ static tr_err dial_inproc(inproc_door *inproc, const tri_place *place, const cha
         *ret_why = "the address is too long";
         return TR_ERR_INVALID;
     }
-    if (inproc->door.fd < 0 || inproc->pipe_fd < 0) {
+    if (inproc->door.fd < 0) {
         *ret_why = "no descriptor is left";
         return TR_ERR_IO;
     }
@@ -245,9 +301,8 @@ tr_err tri_door_dial_inproc(const tri_place *place, tri_door **ret, const char *
         *ret_why = "out of memory";
         return TR_ERR_NOMEM;
     }
-    inproc->door =
-        (tri_door){.ops = &inproc_ops, .fd = epoll_create1(EPOLL_CLOEXEC), .one_way = true};
-    inproc->pipe_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    inproc->door = (tri_door){
+        .ops = &inproc_ops, .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .one_way = true};
     tr_err err = dial_inproc(inproc, place, ret_why);
     if (err != TR_OK) {
         inproc_close(&inproc->door);
