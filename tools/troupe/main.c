@@ -225,17 +225,29 @@ static void complete_bash(FILE *out) {
     fputs("  esac\n}\ncomplete -o default -F _troupe troupe\n", out);
 }
 
+/* The description, in fish's quotes. */
+static void fish_text(FILE *out, const char *text) {
+    fputs(" -d '", out);
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '\'' || *at == '\\') {
+            fputc('\\', out);
+        }
+        fputc(*at, out);
+    }
+    fputs("'\n", out);
+}
+
 static void complete_fish(FILE *out) {
     for (size_t i = 0; i < tri_command_count; i++) {
         const tri_command *command = &tri_commands[i];
-        fprintf(out, "complete -c troupe -n __fish_use_subcommand -a %s -d '%s'\n", command->name,
-                command->text);
+        fprintf(out, "complete -c troupe -n __fish_use_subcommand -a %s", command->name);
+        fish_text(out, command->text);
         for (size_t k = 0; k < OPTION_COUNT; k++) {
             if (takes(command, &options[k])) {
-                fprintf(out,
-                        "complete -c troupe -n '__fish_seen_subcommand_from %s' -l %s%s -d '%s'\n",
+                fprintf(out, "complete -c troupe -n '__fish_seen_subcommand_from %s' -l %s%s",
                         command->name, options[k].option.name,
-                        options[k].value != NULL ? " -r" : "", options[k].text);
+                        options[k].value != NULL ? " -r" : "");
+                fish_text(out, options[k].text);
             }
         }
     }
