@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,7 @@ static tr_err plan_doors(tr_daemon *d) {
         }
         snprintf(d->socket_url, sizeof d->socket_url, "ipc://%s/workers-%d.sock", directory,
                  (int)getpid());
+        d->private_socket = true;
     } else if (strcmp(config->socket, "default") == 0) {
         tr_err err = tr_socket_url(true, d->socket_url, sizeof d->socket_url, why, sizeof why);
         if (err != TR_OK) {
@@ -210,6 +212,9 @@ static tr_err start_company(tr_daemon *d) {
     return d->up_err == TR_OK ? TR_OK : tri_daemon_failed(d->up_err, "%s", d->why);
 }
 
+/* One daemon a process: the log's settings and NNG are the process's. */
+static _Atomic bool taken;
+
 static void free_daemon(tr_daemon *d) {
     if (d->running) {
         tr_node_stop(d->node);
@@ -220,12 +225,45 @@ static void free_daemon(tr_daemon *d) {
     tr_process_table_free(d->processes);
     tr_node_free(d->node);
     tr_company_free(d->company);
+    if (d->private_socket) { /* nobody will ever lock this process's name again */
+        char lock[sizeof d->socket_url + 8];
+        snprintf(lock, sizeof lock, "%s.lock", d->socket_url + strlen("ipc://"));
+        unlink(lock);
+    }
     tri_plans_free(d);
     tr_services_free(d->services);
     tr_config_fini(&d->config);
     pthread_cond_destroy(&d->state_cond);
     pthread_mutex_destroy(&d->state_mtx);
+    free(d->strings);
     free(d);
+    atomic_store(&taken, false);
+}
+
+/* The caller's options, with strings of our own. */
+static tr_err copy_options(tr_daemon *d, const tr_daemon_options *options) {
+    memcpy(&d->options, options,
+           options->size < sizeof d->options ? options->size : sizeof d->options);
+    const char **strings[] = {&d->options.config_file, &d->options.config_text, &d->options.inproc,
+                              &d->options.worker_program};
+    size_t size = 1;
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
+        size += *strings[i] != NULL ? strlen(*strings[i]) + 1 : 0;
+    }
+    d->strings = malloc(size);
+    if (d->strings == NULL) {
+        return tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
+    }
+    char *at = d->strings;
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
+        if (*strings[i] != NULL) {
+            size_t length = strlen(*strings[i]) + 1;
+            memcpy(at, *strings[i], length);
+            *strings[i] = at;
+            at += length;
+        }
+    }
+    return TR_OK;
 }
 
 static tr_err start(tr_daemon *d) {
@@ -255,15 +293,20 @@ static tr_err start(tr_daemon *d) {
 }
 
 int tr_daemon_start(const tr_daemon_options *options, tr_daemon **ret) {
+    if (atomic_exchange(&taken, true)) {
+        return (int)tri_daemon_failed(TR_ERR_EXISTS, "a daemon runs in this process already");
+    }
     tr_daemon *d = calloc(1, sizeof *d);
     if (d == NULL) {
+        atomic_store(&taken, false);
         return (int)tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
     }
-    memcpy(&d->options, options,
-           options->size < sizeof d->options ? options->size : sizeof d->options);
     pthread_mutex_init(&d->state_mtx, NULL);
     pthread_cond_init(&d->state_cond, NULL);
-    tr_err err = start(d);
+    tr_err err = copy_options(d, options);
+    if (err == TR_OK) {
+        err = start(d);
+    }
     if (err != TR_OK) {
         free_daemon(d);
         return (int)err;

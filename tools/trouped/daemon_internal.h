@@ -22,8 +22,10 @@ typedef struct tri_shard_names {
 struct tr_daemon {
     /* set at start */
     tr_daemon_options options;
+    char *strings; /* the options' */
     tr_config config;
     char socket_url[256];
+    bool private_socket; /* for our workers alone: no clients */
     char token[TR_TOKEN_max + 2];
     size_t token_size;
     tr_door_spec doors[TR_LISTENERS_max];

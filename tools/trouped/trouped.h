@@ -2,7 +2,9 @@
  * libtrouped: the daemon inside a C program. The program gets everything trouped has (supervised
  * workers, providers, limits) without a second process to look after; its own code talks to it by
  * libtroupe through an inproc:// URL. Each function may be called from any thread but not from two
- * at once for the same daemon. One daemon a process.
+ * at once for the same daemon. One daemon a process at a time; after its stop another may
+ * start. A child made by fork cannot use the parent's daemon, nor start one.
+ * The daemon's threads take no signals, and no signal handler is installed; SIGPIPE is not raised.
  *
  * Link with -ltrouped -ltroupe (`pkg-config --cflags --libs trouped`).
  */
@@ -15,8 +17,11 @@ extern "C" {
 
 #include <stddef.h>
 
+#pragma GCC visibility push(default)
+
 typedef struct tr_daemon tr_daemon;
 
+/* Strings are copied. */
 typedef struct tr_daemon_options {
     size_t size;                /* sizeof(tr_daemon_options): lets the struct grow */
     const char *config_file;    /* YAML, see docs/config.md; NULL = none */
@@ -31,11 +36,12 @@ typedef struct tr_daemon_options {
 } tr_daemon_options;
 
 #define TR_DAEMON_OPTIONS_INIT                                                                     \
-    { .size = sizeof(tr_daemon_options) }
+    { sizeof(tr_daemon_options), NULL, NULL, NULL, NULL, NULL, NULL }
 
 /* Starts it and returns when it listens: 0, or an error number of libtroupe (tr_err_text names it),
  * with a sentence in tr_daemon_error. Blocks for some milliseconds; loads no model unless the
- * configuration says preload. Starts threads; child processes are troupe-workers only. */
+ * configuration says preload. Starts threads; child processes are troupe-workers only.
+ * TR_ERR_EXISTS: one runs in this process, or another owns the socket or the inproc name. */
 int tr_daemon_start(const tr_daemon_options *options, tr_daemon **ret);
 
 /* The URL for tr_client_open: the inproc one when there is one, else the ipc one. Valid until stop.
@@ -53,6 +59,7 @@ void tr_daemon_stop(tr_daemon *daemon);
 /* This thread's last failure as a sentence; never NULL. */
 const char *tr_daemon_error(void);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
