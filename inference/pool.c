@@ -27,9 +27,10 @@
 #define PAUSE_FIRST_US 1000000U
 #define PAUSE_DOUBLINGS_max 6U
 #define GRACE_US 10000000U /* for a joined worker to come back */
+#define LOOK_US 500000U    /* how often the line is looked at while time alone may move it */
 #define ASKERS_max 4096U
 
-enum { TAG_IDLE = 1, TAG_GRACE };
+enum { TAG_IDLE = 1, TAG_GRACE, TAG_PATIENCE };
 
 /* A supervisor's answer names the question: `serial` above, the worker's index or this below. */
 #define REF_SHIFT 8
@@ -280,6 +281,10 @@ static void think(tr_self *self, tri_pool *p) {
         answer_all(self, p, &p->loads, TR_OK, NULL);
     }
     watch_idle(self, p);
+    if (p->patience_timer == 0 && tri_line_is_patient(p) &&
+        tr_timer_start(self, LOOK_US, TAG_PATIENCE, &p->patience_timer) != TR_OK) {
+        p->patience_timer = 0; /* out of memory: the next message looks again */
+    }
 }
 
 /* --- workers --- */
@@ -493,6 +498,7 @@ static void unload_asked(tr_self *self, tri_pool *p, const tr_msg *msg) {
 }
 
 static void timer_came(tr_self *self, tri_pool *p, const tr_msg *msg) {
+    p->patience_timer = msg->ref == p->patience_timer ? 0 : p->patience_timer;
     if (msg->ref == p->idle_timer) {
         p->idle_timer = 0;
         tr_log(TR_LOG_INFO, self, "unloading an idle model", "model=%s", p->plan->spec.model);

@@ -7,7 +7,8 @@
  * A request whose worker died before it showed a new token is a suspect: it may be what kills
  * workers. It is let in only where every stream has shown a token since it was granted, and nobody
  * follows until it has shown one itself; so those who merely shared its worker always get on
- * between two crashes and never use up their resumes. Runs on the pool's shard.
+ * between two crashes and never use up their resumes. Neither wait is longer than PATIENCE_US,
+ * since a stream without credit shows no token, however well it is. Runs on the pool's shard.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,6 +16,8 @@
 #include "inference/pool_line.h"
 #include "protocol/assert.h"
 #include "runtime/memory.h"
+
+#define PATIENCE_US 3000000U
 
 static tri_holder **bucket_of(tri_line *line, tr_id call) {
     return &line->buckets[(tr_id_slot(call) ^ tr_id_shard(call) * 31U) % TRI_HOLDER_BUCKETS];
@@ -58,7 +61,7 @@ static void line_remove(tri_line *line, tri_holder *h) {
 static void not_fresh(tri_holder *h) {
     if (h->member != NULL && h->fresh) {
         h->member->fresh--;
-        h->member->quarantine = h->member->quarantine && !h->suspect;
+        h->member->quarantine_us = h->suspect ? 0 : h->member->quarantine_us;
     }
     h->fresh = false;
 }
@@ -202,16 +205,17 @@ void tri_line_member_gone(tri_pool *pool, const tri_member *member) {
     }
 }
 
-static bool takes(const tri_member *m, const tri_holder *h) {
-    return m->note.state == TRI_WORKER_READY && !m->leaving && !m->quarantine &&
-           m->used < m->note.sequences && (!h->suspect || m->fresh == 0);
+static bool takes(const tri_member *m, const tri_holder *h, uint64_t now_us) {
+    bool welcome = !h->suspect || m->fresh == 0 || now_us >= h->came_us + PATIENCE_US;
+    return m->note.state == TRI_WORKER_READY && !m->leaving && now_us >= m->quarantine_us &&
+           m->used < m->note.sequences && welcome;
 }
 
 /* The least loaded, as a share of its sequences; the one to avoid only when there is no other. */
-static tri_member *pick(const tri_pool *pool, const tri_holder *h) {
+static tri_member *pick(const tri_pool *pool, const tri_holder *h, uint64_t now_us) {
     tri_member *best = NULL;
     for (tri_member *m = pool->members; m != NULL; m = m->next) {
-        if (!takes(m, h)) {
+        if (!takes(m, h, now_us)) {
             continue;
         }
         bool lighter = best == NULL || (uint64_t)m->used * best->note.sequences <
@@ -238,10 +242,18 @@ static bool grant(tr_self *self, tri_pool *pool, tri_holder *h, tri_member *m) {
     h->fresh = true;
     m->used++;
     m->fresh++;
-    m->quarantine = m->quarantine || h->suspect;
+    m->quarantine_us = h->suspect ? tr_now_us(self) + PATIENCE_US : m->quarantine_us;
     pool->line.granted++;
     pool->line.granted_total++;
     return tr_send_control(self, h->call, msg) == TR_OK;
+}
+
+bool tri_line_is_patient(const tri_pool *pool) {
+    bool patient = pool->line.head != NULL && pool->line.head->suspect;
+    for (const tri_member *m = pool->members; m != NULL; m = m->next) {
+        patient = patient || (pool->line.head != NULL && m->quarantine_us != 0);
+    }
+    return patient;
 }
 
 void tri_line_advance(tr_self *self, tri_pool *pool) {
@@ -249,7 +261,7 @@ void tri_line_advance(tr_self *self, tri_pool *pool) {
     while (line->head != NULL) {
         tri_holder *h = line->head;
         bool late = h->until_us <= tr_now_us(self);
-        tri_member *m = late ? NULL : pick(pool, h);
+        tri_member *m = late ? NULL : pick(pool, h, tr_now_us(self));
         if (m == NULL && !late) {
             return;
         }

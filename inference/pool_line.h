@@ -14,10 +14,11 @@ typedef struct tri_member {
     uint64_t monitor;
     tri_worker_note note; /* the last */
     bool was_ready;
-    bool leaving;    /* no more grants */
-    bool quarantine; /* holds a suspect that has not shown a token yet: no more grants */
-    uint32_t used;   /* sequences granted */
-    uint32_t fresh;  /* of them, those that have not shown a token yet */
+    bool leaving; /* no more grants */
+    /* It holds a suspect that has not shown a token yet: no more grants until then; 0 = none. */
+    uint64_t quarantine_us;
+    uint32_t used;  /* sequences granted */
+    uint32_t fresh; /* of them, those that have not shown a token yet */
 } tri_member;
 
 typedef enum tri_place {
@@ -101,7 +102,7 @@ typedef struct tri_pool {
     char why[640];
     tri_askers loads, unloads;
     bool ever_joined;
-    uint64_t idle_timer, grace_timer;
+    uint64_t idle_timer, grace_timer, patience_timer;
 } tri_pool;
 
 /* pool_line.c: who waits and who holds a sequence. */
@@ -112,6 +113,8 @@ void tri_line_first_token(tri_pool *pool, tr_id worker, const tri_first_token *f
 void tri_line_member_gone(tri_pool *pool, const tri_member *member);
 /* Grants what can be granted, in order. */
 void tri_line_advance(tr_self *self, tri_pool *pool);
+/* Whether what holds the head of the line back may end by time alone. */
+bool tri_line_is_patient(const tri_pool *pool);
 /* Everyone who waits gets this FAIL. */
 void tri_line_refuse_all(tr_self *self, tri_pool *pool, tr_err err, const char *why);
 void tri_line_fini(tri_line *line);

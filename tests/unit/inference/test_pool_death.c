@@ -121,6 +121,29 @@ static void neighbours_of_a_poisonous_request_get_through(void) {
     tear_down();
 }
 
+/* A stream without credit shows no token, and is well all the same. */
+static void a_suspect_is_not_kept_out_by_streams_that_stand_still(void) {
+    set_up(&plain, &(pool_manner){.sequences = 4});
+    load();
+    pool_call *still = reserved();
+    CU_ASSERT(pool_stage_token(&the.stage, still));
+    pool_call *suspect = reserved();
+    pool_stage_kill(serving(still), SIGKILL); /* `suspect` had not shown a token */
+    pool_stage_wait_ms(&the.stage, 1000);
+    CU_ASSERT_EQUAL(still->granted, 2);
+    CU_ASSERT_EQUAL(suspect->granted, 1);
+    pool_call *other = reserved();
+    pool_stage_wait_ms(&the.stage, 1000);
+    CU_ASSERT_EQUAL(suspect->granted, 1);
+    CU_ASSERT_EQUAL(other->granted, 0);
+    pool_stage_wait_ms(&the.stage, 2000);
+    CU_ASSERT_EQUAL(suspect->granted, 2);
+    CU_ASSERT_EQUAL(other->granted, 0);
+    pool_stage_wait_ms(&the.stage, 4000); /* neither is it kept from others for long */
+    CU_ASSERT_EQUAL(other->granted, 1);
+    tear_down();
+}
+
 static void crashes_without_a_token_make_the_supervisor_give_up(void) {
     set_up(&plain, NULL);
     load();
@@ -327,6 +350,7 @@ int main(void) {
         PUPPET_TEST(a_lost_link_counts_as_a_death_and_the_process_is_killed),
         PUPPET_TEST(a_request_that_kills_every_worker_fails_alone),
         PUPPET_TEST(neighbours_of_a_poisonous_request_get_through),
+        PUPPET_TEST(a_suspect_is_not_kept_out_by_streams_that_stand_still),
         PUPPET_TEST(crashes_without_a_token_make_the_supervisor_give_up),
         PUPPET_TEST(crashes_after_tokens_never_exhaust_the_supervisor),
         PUPPET_TEST(a_worker_that_answers_no_ping_is_replaced),
