@@ -17,8 +17,8 @@
 #include "runtime/memory.h"
 
 enum {
-    prompt_tokens_beside_others = 48, /* of one decode in which others generate */
-    prompt_tokens_alone = 128,        /* a cancelled prompt computes no more than these */
+    prompt_tokens_min = 48,  /* of one decode, beside many that generate */
+    prompt_tokens_max = 128, /* alone: a cancelled prompt computes no more than these */
     sequences_default = 4,
 };
 
@@ -238,6 +238,17 @@ static void add_tokens(tr_engine *engine, tri_seq *seq, size_t count) {
     seq->feeding = count;
 }
 
+/* Prompts that wait have the share of a decode that is theirs by number; few large pieces are
+ * computed faster than many small ones. */
+static size_t prompt_budget(const tr_engine *engine, size_t running) {
+    size_t waiting = 0;
+    for (const tri_seq *seq = engine->first; seq != NULL; seq = seq->next) {
+        waiting += seq->state == TRI_SEQ_FEEDING;
+    }
+    size_t share = waiting > 0 ? prompt_tokens_max * waiting / (waiting + running) : 0;
+    return share > prompt_tokens_min ? share : prompt_tokens_min;
+}
+
 /* In order of arrival, since the first prompt's prefix may serve those behind it. */
 static void share_prompts(tr_engine *engine, size_t budget) {
     for (tri_seq *seq = engine->first; seq != NULL && budget > 0; seq = seq->next) {
@@ -263,7 +274,7 @@ static void fill_batch(tr_engine *engine) {
         seq->feeding = may_run(engine, seq) ? seq->count - seq->fed : 0;
         running += seq->feeding > 0;
     }
-    share_prompts(engine, running > 0 ? prompt_tokens_beside_others : prompt_tokens_alone);
+    share_prompts(engine, prompt_budget(engine, running));
     for (uint32_t i = 0; i < engine->sequences; i++) {
         tri_seq *seq = engine->slots[i].seq;
         if (seq != NULL && seq->feeding > 0) {
