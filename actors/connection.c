@@ -332,9 +332,9 @@ static tr_err accepted(tr_self *self, connection *c, tr_msg *msg) {
     if (stream == NULL) {
         return TR_OK;
     }
-    uint32_t uid = 0;
-    bool stranger = c->args.same_user && stream->transport->peer_uid(stream, &uid) &&
-                    uid != getuid() && uid != 0;
+    uint32_t uid = UINT32_MAX;
+    bool stranger = c->args.same_user &&
+                    (!stream->transport->peer_uid(stream, &uid) || (uid != getuid() && uid != 0));
     tr_err err = tr_link_new(self, stream, 0, OUT_max, frame_came, c, &c->link);
     if (err != TR_OK) {
         return err;

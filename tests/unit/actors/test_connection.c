@@ -2,6 +2,7 @@
 #include <CUnit/Basic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "protocol/frame.h"
 #include "runtime/log.h"
@@ -114,6 +115,39 @@ static void door_for_workers_takes_no_clients_and_no_strangers(void) {
     ((tr_hello *)(void *)hello->data)->nonce = 42; /* nobody started it */
     peer_send(&who, hello, 0);
     company_expect_closed(&who, TR_ERR_NOT_FOUND, "nobody waits");
+    peer_free(&who);
+    company_end(&r);
+}
+
+static uint32_t peer_is;
+static bool peer_is_known;
+
+static bool played_peer_uid(tr_stream *stream, uint32_t *ret_uid) {
+    (void)stream;
+    *ret_uid = peer_is;
+    return peer_is_known;
+}
+
+static void peer_of_another_user_is_refused(void) {
+    company_rig r;
+    company_start(&r, 1);
+    tr_node_platform(r.node)->transport->peer_uid = played_peer_uid;
+    for (int i = 0; i < 2; i++) {
+        peer who = {0};
+        peer_is_known = i == 1; /* nobody knows who it is; then somebody else */
+        peer_is = i == 0 ? (uint32_t)getuid() : (uint32_t)getuid() + 1;
+        peer_dial(&who, r.node, OPEN_URL);
+        company_expect_closed(&who, TR_ERR_AUTH, "another user");
+        peer_free(&who);
+    }
+    peer who = {0};
+    peer_is = 0; /* root may */
+    company_greet(&r, &who);
+    peer_free(&who);
+    peer_dial(&who, r.node, TOKEN_URL); /* where the token decides, nobody asks */
+    peer_is_known = false;
+    peer_send(&who, peer_hello("secret"), 0);
+    tr_msg_free(peer_expect(&who, TR_KIND_WELCOME, 0));
     peer_free(&who);
     company_end(&r);
 }
@@ -334,6 +368,7 @@ int main(void) {
         PUPPET_TEST(other_version_is_told_both),
         PUPPET_TEST(only_the_token_opens_a_door_with_one),
         PUPPET_TEST(door_for_workers_takes_no_clients_and_no_strangers),
+        PUPPET_TEST(peer_of_another_user_is_refused),
         PUPPET_TEST(request_before_hello_is_refused),
         PUPPET_TEST(garbage_closes_the_connection_and_nobody_elses),
         PUPPET_TEST(frames_come_in_pieces_of_any_size),
