@@ -130,9 +130,11 @@ static tr_err take_int(reader *r, const tr_json_value *root, const char *name, i
     return TR_OK;
 }
 
+/* `name` may lead to its member through objects, for the sentence: "function.name". */
 static tr_err take_text(reader *r, const tr_json_value *object, const char *path, const char *name,
                         bool needed, tr_str *ret) {
-    const tr_json_value *value = tr_json_get(object, name);
+    const char *dot = strrchr(name, '.');
+    const tr_json_value *value = tr_json_get(object, dot != NULL ? dot + 1 : name);
     *ret = (tr_str){NULL, 0};
     if (is_null(value) && !needed) {
         return TR_OK;
@@ -192,6 +194,9 @@ static tr_err take_sampling(reader *r, const tr_json_value *root, tr_chat *chat)
 static tr_err take_texts(reader *r, const tr_json_value *value, const char *name, size_t size_max,
                          tr_str *out) {
     const tr_json_value *one = is_type(value, TR_JSON_ARRAY) ? tr_json_first(value) : value;
+    if (is_null(value)) {
+        return TR_OK;
+    }
     for (size_t i = 0; one != NULL; i++) {
         tr_str text = tr_json_string(one);
         if (!is_type(one, TR_JSON_STRING) || text.size == 0) {
@@ -217,6 +222,7 @@ static tr_err take_format(reader *r, const tr_json_value *root, tr_chat *chat) {
         return TR_OK;
     }
     tr_str type = tr_json_string(tr_json_get(format, "type"));
+    chat->format = tr_json_raw(format);
     if (equals(type, "json_schema")) {
         const tr_json_value *schema = tr_json_get(tr_json_get(format, "json_schema"), "schema");
         if (!is_type(schema, TR_JSON_OBJECT)) {
@@ -233,11 +239,13 @@ static tr_err take_format(reader *r, const tr_json_value *root, tr_chat *chat) {
 
 /* --- messages --- */
 
-static tr_err take_part(reader *r, const tr_json_value *value, size_t turn, tr_part *part) {
+static tr_err take_part(reader *r, const tr_json_value *value, size_t turn, size_t index,
+                        tr_part *part) {
     static const char *const text_known[] = {"type", "text", NULL};
     static const char *const image_known[] = {"type", "image_url", NULL};
-    char path[48];
-    snprintf(path, sizeof path, "messages[%zu].content[].", turn);
+    static const char *const url_known[] = {"url", NULL};
+    char path[64];
+    snprintf(path, sizeof path, "messages[%zu].content[%zu].", turn, index);
     tr_str type = tr_json_string(tr_json_get(value, "type"));
     if (equals(type, "text")) {
         part->kind = TR_PART_TEXT;
@@ -247,15 +255,19 @@ static tr_err take_part(reader *r, const tr_json_value *value, size_t turn, tr_p
     if (equals(type, "image_url")) {
         const tr_json_value *image = tr_json_get(value, "image_url");
         part->kind = TR_PART_IMAGE;
+        tr_err err = TR_OK;
         if (is_type(image, TR_JSON_STRING)) {
             part->url = tr_json_string(image);
         } else {
-            tr_err err = take_text(r, image, path, "url", true, &part->url);
-            if (err != TR_OK) {
-                return err;
-            }
+            err = take_text(r, image, path, "image_url.url", true, &part->url);
         }
-        return take_extra(r, value, image_known, &part->extra);
+        if (err == TR_OK && part->url.size == 0) {
+            return refuse(r, "%simage_url.url: is empty", path);
+        }
+        if (err == TR_OK && is_type(image, TR_JSON_OBJECT)) {
+            err = take_extra(r, image, url_known, &part->image_extra);
+        }
+        return err == TR_OK ? take_extra(r, value, image_known, &part->extra) : err;
     }
     return refuse(r, "%stype: expected \"text\" or \"image_url\"", path);
 }
@@ -275,7 +287,7 @@ static tr_err take_content(reader *r, const tr_json_value *content, size_t index
     }
     for (const tr_json_value *value = tr_json_first(content); value != NULL;
          value = tr_json_next(value)) {
-        tr_err err = take_part(r, value, index, r->part_at);
+        tr_err err = take_part(r, value, index, turn->part_count, r->part_at);
         if (err != TR_OK) {
             return err;
         }
@@ -285,19 +297,44 @@ static tr_err take_content(reader *r, const tr_json_value *content, size_t index
     return TR_OK;
 }
 
-static tr_err take_call(reader *r, const tr_json_value *value, size_t index,
+/* The name of a function stands in a call and in a tool, beside what only its provider knows. */
+static tr_err take_function(reader *r, const tr_json_value *value, const char *path,
+                            const char *const *known, tr_str *ret_name, tr_str *ret_extra) {
+    const tr_json_value *type = tr_json_get(value, "type");
+    const tr_json_value *function = tr_json_get(value, "function");
+    if (!is_null(type) && !equals(tr_json_string(type), "function")) {
+        return refuse(r, "%stype: expected \"function\"", path);
+    }
+    if (!is_type(function, TR_JSON_OBJECT)) {
+        return refuse(r, "%sfunction: expected an object", path);
+    }
+    tr_err err = take_text(r, function, path, "function.name", true, ret_name);
+    if (err == TR_OK && ret_name->size == 0) {
+        return refuse(r, "%sfunction.name: is empty", path);
+    }
+    return err == TR_OK ? take_extra(r, function, known, ret_extra) : err;
+}
+
+static tr_err take_call(reader *r, const tr_json_value *value, size_t turn, size_t index,
                         tr_tool_call_part *call) {
     static const char *const known[] = {"id", "type", "function", NULL};
-    char path[48];
-    snprintf(path, sizeof path, "messages[%zu].tool_calls[].", index);
-    const tr_json_value *function = tr_json_get(value, "function");
+    static const char *const function_known[] = {"name", "arguments", NULL};
+    char path[64];
+    snprintf(path, sizeof path, "messages[%zu].tool_calls[%zu].", turn, index);
     tr_err err = take_text(r, value, path, "id", true, &call->id);
     if (err == TR_OK) {
-        err = take_text(r, function, path, "name", true, &call->name);
+        err = take_function(r, value, path, function_known, &call->name, &call->function_extra);
     }
-    const tr_json_value *arguments = tr_json_get(function, "arguments");
-    call->arguments =
-        is_type(arguments, TR_JSON_STRING) ? tr_json_string(arguments) : tr_json_raw(arguments);
+    if (err != TR_OK) {
+        return err;
+    }
+    const tr_json_value *arguments = tr_json_get(tr_json_get(value, "function"), "arguments");
+    if (is_type(arguments, TR_JSON_OBJECT)) { /* as Ollama's clients write them */
+        call->arguments = tr_json_raw(arguments);
+    } else {
+        err = take_text(r, tr_json_get(value, "function"), path, "function.arguments", false,
+                        &call->arguments);
+    }
     return err == TR_OK ? take_extra(r, value, known, &call->extra) : err;
 }
 
@@ -324,6 +361,9 @@ static tr_err take_turn(reader *r, const tr_json_value *value, size_t index, tr_
     static const char *const known[] = {"role", "content", "tool_calls", "tool_call_id", NULL};
     char path[32];
     snprintf(path, sizeof path, "messages[%zu].", index);
+    if (!is_type(value, TR_JSON_OBJECT)) {
+        return refuse(r, "messages[%zu]: expected an object", index);
+    }
     tr_err err = take_role(r, value, index, &turn->role);
     if (err == TR_OK) {
         err = take_content(r, tr_json_get(value, "content"), index, turn);
@@ -332,8 +372,7 @@ static tr_err take_turn(reader *r, const tr_json_value *value, size_t index, tr_
     const tr_json_value *calls = tr_json_get(value, "tool_calls");
     for (const tr_json_value *call = tr_json_first(calls); call != NULL && err == TR_OK;
          call = tr_json_next(call)) {
-        err = take_call(r, call, index, r->call_at++);
-        turn->call_count++;
+        err = take_call(r, call, index, turn->call_count++, r->call_at++);
     }
     if (err == TR_OK) {
         err = take_text(r, value, path, "tool_call_id", turn->role == TR_CHAT_TOOL,
@@ -366,19 +405,20 @@ static tr_err check_prompt(reader *r, const tr_chat *chat) {
 
 static tr_err take_tool(reader *r, const tr_json_value *value, size_t index, tr_tool *tool) {
     static const char *const known[] = {"type", "function", NULL};
+    static const char *const function_known[] = {"name", "description", "parameters", NULL};
     char path[32];
-    snprintf(path, sizeof path, "tools[%zu].function.", index);
-    if (!equals(tr_json_string(tr_json_get(value, "type")), "function")) {
-        return refuse(r, "tools[%zu].type: expected \"function\"", index);
+    snprintf(path, sizeof path, "tools[%zu].", index);
+    if (is_null(tr_json_get(value, "type"))) {
+        return refuse(r, "%stype: expected \"function\"", path);
     }
+    tr_err err = take_function(r, value, path, function_known, &tool->name, &tool->function_extra);
     const tr_json_value *function = tr_json_get(value, "function");
-    tr_err err = take_text(r, function, path, "name", true, &tool->name);
     if (err == TR_OK) {
-        err = take_text(r, function, path, "description", false, &tool->description);
+        err = take_text(r, function, path, "function.description", false, &tool->description);
     }
     const tr_json_value *parameters = tr_json_get(function, "parameters");
     if (err == TR_OK && !is_null(parameters) && !is_type(parameters, TR_JSON_OBJECT)) {
-        return refuse(r, "%sparameters: expected an object", path);
+        return refuse(r, "%sfunction.parameters: expected an object", path);
     }
     tool->parameters = is_null(parameters) ? (tr_str){NULL, 0} : tr_json_raw(parameters);
     return err == TR_OK ? take_extra(r, value, known, &tool->extra) : err;
@@ -394,7 +434,14 @@ static tr_err count(reader *r, const tr_json_value *root, tr_op op) {
     const tr_json_value *stop = tr_json_get(root, "stop");
     r->inputs = op == TR_OP_EMBED ? count_texts(tr_json_get(root, "input")) : 0;
     r->stops = count_texts(stop);
-    r->tools = tr_json_count(tr_json_get(root, "tools"));
+    const tr_json_value *tools = tr_json_get(root, "tools");
+    if (!is_null(tools) && !is_type(tools, TR_JSON_ARRAY)) {
+        return refuse(r, "tools: expected an array");
+    }
+    r->tools = tr_json_count(tools);
+    if (r->inputs > TR_INPUTS_max) {
+        return refuse(r, "input: at most %d texts are allowed", TR_INPUTS_max);
+    }
     if (r->stops > TR_STOP_max) {
         return refuse(r, "stop: at most %d strings are allowed", TR_STOP_max);
     }
@@ -405,13 +452,14 @@ static tr_err count(reader *r, const tr_json_value *root, tr_op op) {
         return refuse(r, "messages: expected an array with at least one message");
     }
     r->turns = tr_json_count(messages);
+    size_t index = 0;
     for (const tr_json_value *turn = tr_json_first(messages); turn != NULL;
-         turn = tr_json_next(turn)) {
+         turn = tr_json_next(turn), index++) {
         const tr_json_value *content = tr_json_get(turn, "content");
         const tr_json_value *calls = tr_json_get(turn, "tool_calls");
         r->parts += is_type(content, TR_JSON_ARRAY) ? tr_json_count(content) : 1;
         if (!is_null(calls) && !is_type(calls, TR_JSON_ARRAY)) {
-            return refuse(r, "messages[].tool_calls: expected an array");
+            return refuse(r, "messages[%zu].tool_calls: expected an array", index);
         }
         r->calls += tr_json_count(calls);
     }
@@ -502,6 +550,10 @@ static tr_err fill(reader *r, const tr_json_value *root) {
         err = take_text(r, root, "", "reasoning_effort", false, &chat->reasoning_effort);
     }
     const tr_json_value *choice = tr_json_get(root, "tool_choice");
+    if (err == TR_OK && !is_null(choice) && !is_type(choice, TR_JSON_STRING) &&
+        !is_type(choice, TR_JSON_OBJECT)) {
+        return refuse(r, "tool_choice: expected a string or an object");
+    }
     chat->tool_choice = is_null(choice) ? (tr_str){NULL, 0} : tr_json_raw(choice);
     if (err == TR_OK) {
         err = take_format(r, root, chat);
@@ -515,7 +567,7 @@ tr_err tr_chat_parse(tr_op op, const char *text, size_t size, tr_chat **ret, cha
     reader r = {.why = ret_why, .why_size = why_size};
     tr_json_fault fault = {0};
     tr_json *json;
-    tr_err err = tr_json_parse(text, size, &json, &fault);
+    tr_err err = tr_json_parse_max(text, size, TR_CHAT_VALUES_max, &json, &fault);
     if (err == TR_ERR_INVALID) {
         return refuse(&r, "the request is not JSON: %s, at byte %zu", fault.reason, fault.offset);
     }

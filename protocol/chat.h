@@ -20,14 +20,16 @@ typedef enum tr_part_kind { TR_PART_TEXT = 1, TR_PART_IMAGE } tr_part_kind;
 
 typedef struct tr_part {
     tr_part_kind kind;
-    tr_str text;  /* of a text part */
-    tr_str url;   /* of an image part: http(s) URL or data: URL */
-    tr_str extra; /* the part's own other fields, raw JSON object, or NULL */
+    tr_str text;        /* of a text part */
+    tr_str url;         /* of an image part: http(s) URL or data: URL */
+    tr_str image_extra; /* what stands beside the URL ("detail"), as extra */
+    tr_str extra;       /* the part's own other fields, raw JSON object, or NULL */
 } tr_part;
 
 typedef struct tr_tool_call_part {
     tr_str id, name;
-    tr_str arguments; /* JSON text, as the model wrote it */
+    tr_str arguments;      /* JSON text, as the model wrote it, or NULL */
+    tr_str function_extra; /* what else stands in `function`, as extra */
     tr_str extra;
 } tr_tool_call_part;
 
@@ -43,7 +45,8 @@ typedef struct tr_turn {
 
 typedef struct tr_tool {
     tr_str name, description;
-    tr_str parameters; /* JSON schema, raw */
+    tr_str parameters;     /* JSON schema, raw */
+    tr_str function_extra; /* what else stands in `function` ("strict"), as extra */
     tr_str extra;
 } tr_tool;
 
@@ -62,6 +65,7 @@ typedef struct tr_chat {
     size_t stop_count;
     tr_str grammar;          /* GBNF */
     tr_str schema;           /* JSON schema of the answer, raw */
+    tr_str format;           /* the whole response_format that schema comes from, raw */
     tr_str reasoning_effort; /* "low" … */
     tr_str extra;            /* the provider's own request fields, raw JSON object, or NULL */
     const tr_str *inputs;    /* of an embed request */

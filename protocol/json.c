@@ -37,6 +37,7 @@ typedef struct scanner {
     size_t size;
     size_t at;
     size_t values;
+    size_t values_max;
     const char *reason; /* NULL = fine so far */
 } scanner;
 
@@ -213,6 +214,9 @@ static bool scan_members(scanner *s, int depth, char closing) {
 
 static bool scan_value(scanner *s, int depth) {
     skip_blank(s);
+    if (s->values == s->values_max) {
+        return refuse(s, "too many values");
+    }
     s->values++;
     switch (peek(s)) {
     case '{':
@@ -249,7 +253,7 @@ typedef struct linker {
     tr_json *json;
     size_t used;
     tr_json_value **by_name; /* room for all members of one object */
-    bool twice;
+    const char *twin;        /* a value whose key stands in its object already */
 } linker;
 
 static tr_json_type type_of(const cJSON *item) {
@@ -276,18 +280,20 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(x->name.ptr, y->name.ptr);
 }
 
-static bool has_twins(linker *l, const tr_json_value *object) {
+static const char *find_twin(linker *l, const tr_json_value *object) {
     size_t count = 0;
     for (const tr_json_value *member = object->first; member != NULL; member = member->next) {
         l->by_name[count++] = (tr_json_value *)member;
     }
     qsort(l->by_name, count, sizeof(tr_json_value *), compare_names);
     for (size_t i = 1; i < count; i++) {
-        if (strcmp(l->by_name[i - 1]->name.ptr, l->by_name[i]->name.ptr) == 0) {
-            return true;
+        const tr_json_value *x = l->by_name[i - 1];
+        const tr_json_value *y = l->by_name[i];
+        if (strcmp(x->name.ptr, y->name.ptr) == 0) {
+            return x->raw.ptr > y->raw.ptr ? x->raw.ptr : y->raw.ptr;
         }
     }
-    return false;
+    return NULL;
 }
 
 static tr_json_value *link_value(linker *l, const cJSON *item);
@@ -318,7 +324,9 @@ static void link_members(linker *l, tr_json_value *value) {
     }
     skip_blank(s);
     s->at++;
-    l->twice = l->twice || (named && value->count > 1 && has_twins(l, value));
+    if (named && value->count > 1 && l->twin == NULL) {
+        l->twin = find_twin(l, value);
+    }
 }
 
 static tr_json_value *link_value(linker *l, const cJSON *item) {
@@ -348,7 +356,12 @@ static tr_err fault(tr_json_fault *ret_fault, size_t offset, const char *reason)
 }
 
 tr_err tr_json_parse(const char *text, size_t size, tr_json **ret, tr_json_fault *ret_fault) {
-    scanner s = {.text = text, .size = size};
+    return tr_json_parse_max(text, size, TR_JSON_VALUES_max, ret, ret_fault);
+}
+
+tr_err tr_json_parse_max(const char *text, size_t size, size_t values_max, tr_json **ret,
+                         tr_json_fault *ret_fault) {
+    scanner s = {.text = text, .size = size, .values_max = values_max};
     if (!scan(&s)) {
         return fault(ret_fault, s.at < size ? s.at : size, s.reason);
     }
@@ -370,12 +383,15 @@ tr_err tr_json_parse(const char *text, size_t size, tr_json **ret, tr_json_fault
     json->tree = tree;
     json->text = copy;
     json->value_count = s.values;
-    linker l = {.s = {.text = copy, .size = size}, .json = json, .by_name = by_name};
+    linker l = {.s = {.text = copy, .size = size, .values_max = SIZE_MAX},
+                .json = json,
+                .by_name = by_name};
     link_value(&l, tree);
     free(by_name);
-    if (l.twice) {
+    if (l.twin != NULL) {
+        size_t offset = (size_t)(l.twin - copy);
         tr_json_free(json);
-        return fault(ret_fault, 0, "a key stands twice in one object");
+        return fault(ret_fault, offset, "a key stands twice in one object");
     }
     *ret = json;
     return TR_OK;

@@ -34,6 +34,10 @@ typedef struct tr_json_fault {
 /* Copies `text`. TR_ERR_INVALID (with *ret_fault when not NULL) or TR_ERR_NOMEM. */
 TR_MUST_USE tr_err tr_json_parse(const char *text, size_t size, tr_json **ret,
                                  tr_json_fault *ret_fault);
+/* The same with a limit on the number of values, since each takes some 200 bytes however short it
+ * is; tr_json_parse allows TR_JSON_VALUES_max. */
+TR_MUST_USE tr_err tr_json_parse_max(const char *text, size_t size, size_t values_max,
+                                     tr_json **ret, tr_json_fault *ret_fault);
 void tr_json_free(tr_json *json);
 
 const tr_json_value *tr_json_root(const tr_json *json);
@@ -64,6 +68,8 @@ typedef struct tr_jsonw {
     size_t size;
     size_t room;
     uint32_t depth;
+    uint64_t objects; /* bit i: what is open at depth i + 1 is an object */
+    bool named;       /* a name waits for its value */
     bool need_comma;
     tr_err err;
 } tr_jsonw;

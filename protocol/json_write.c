@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "protocol/json.h"
+#include "protocol/limits.h"
 
 void tr_jsonw_init(tr_jsonw *w) {
     *w = (tr_jsonw){0};
@@ -40,24 +41,41 @@ static void add(tr_jsonw *w, const char *bytes, size_t size) {
     w->size += size;
 }
 
-/* Before a value or a name: the comma that its predecessor needs. */
+static void misused(tr_jsonw *w) {
+    w->err = w->err == TR_OK ? TR_ERR_BUG : w->err;
+}
+
+static bool in_object(const tr_jsonw *w) {
+    return w->depth > 0 && (w->objects >> (w->depth - 1) & 1) != 0;
+}
+
+/* Before a value: its place must be free, and gets the comma that its predecessor needs. */
 static void begin(tr_jsonw *w) {
+    if (in_object(w) != w->named || (w->depth == 0 && w->need_comma)) {
+        misused(w);
+    }
     if (w->need_comma) {
         add(w, ",", 1);
     }
     w->need_comma = true;
+    w->named = false;
 }
 
 void tr_jsonw_open(tr_jsonw *w, char bracket) {
     begin(w);
+    if (w->depth == TR_JSON_DEPTH_max) {
+        misused(w);
+        return;
+    }
     add(w, &bracket, 1);
-    w->depth++;
+    uint64_t bit = (uint64_t)1 << w->depth++;
+    w->objects = bracket == '{' ? w->objects | bit : w->objects & ~bit;
     w->need_comma = false;
 }
 
 void tr_jsonw_close(tr_jsonw *w, char bracket) {
-    if (w->depth == 0) {
-        w->err = w->err == TR_OK ? TR_ERR_BUG : w->err;
+    if (w->depth == 0 || w->named || in_object(w) != (bracket == '}')) {
+        misused(w);
         return;
     }
     w->depth--;
@@ -94,10 +112,17 @@ static void add_string(tr_jsonw *w, tr_str text) {
 }
 
 void tr_jsonw_name_str(tr_jsonw *w, tr_str name) {
-    begin(w);
+    if (!in_object(w) || w->named) {
+        misused(w);
+        return;
+    }
+    if (w->need_comma) {
+        add(w, ",", 1);
+    }
     add_string(w, name);
     add(w, ":", 1);
     w->need_comma = false;
+    w->named = true;
 }
 
 void tr_jsonw_name(tr_jsonw *w, const char *name) {
@@ -147,11 +172,18 @@ void tr_jsonw_double(tr_jsonw *w, double number) {
             break;
         }
     }
-    char *comma = strchr(text, ','); /* a locale's decimal point */
-    if (comma != NULL) {
-        *comma = '.';
+    /* A locale's decimal point may be another one, and longer than a byte. */
+    size_t whole = strspn(text, "-0123456789");
+    size_t rest = whole;
+    while (text[rest] != '\0' && strchr("0123456789e", text[rest]) == NULL) {
+        rest++;
     }
-    add_text(w, text);
+    begin(w);
+    add(w, text, whole);
+    if (rest > whole) {
+        add(w, ".", 1);
+    }
+    add(w, text + rest, strlen(text + rest));
 }
 
 void tr_jsonw_bool(tr_jsonw *w, bool value) {

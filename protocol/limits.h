@@ -38,6 +38,8 @@
 #define TR_STOP_max 16 /* stop strings of a request */
 #define TR_STOP_TEXT_max 256
 #define TR_JSON_DEPTH_max 64
+#define TR_JSON_VALUES_max (8 * 1024 * 1024) /* of one text: embeddings are many numbers */
+#define TR_CHAT_VALUES_max (512 * 1024)      /* of one request */
 #define TR_TIMEOUT_MS_max (24U * 3600U * 1000U)
 
 /* Actors. */

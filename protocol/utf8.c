@@ -41,6 +41,9 @@ static bool plain(const uint8_t *at) {
 }
 
 bool tr_utf8_valid(const char *text, size_t size) {
+    if (size == 0) {
+        return true; /* also of NULL, to which nothing may be added */
+    }
     const uint8_t *at = (const uint8_t *)text;
     const uint8_t *end = at + size;
     while (at < end) {

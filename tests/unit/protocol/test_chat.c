@@ -129,7 +129,7 @@ static void refusals_name_the_field(void) {
     refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"video\"}]}]}",
             "\"image_url\"");
     refused("{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "tool_call_id");
-    refused("{\"messages\":[5]}", "messages[0].role");
+    refused("{\"messages\":[5]}", "messages[0]: expected an object");
     refused("{" HI ",\"temperature\":\"hot\"}", "temperature: expected a number");
     refused("{" HI ",\"temperature\":-1}", "temperature");
     refused("{" HI ",\"top_p\":1.5}", "top_p: expected a number from 0 to 1");
@@ -148,9 +148,127 @@ static void refusals_name_the_field(void) {
     refused("{" HI ",\"tools\":[{\"type\":\"function\",\"function\":{}}]}",
             "tools[0].function.name");
     refused("{" HI ",\"grammar\":5}", "grammar");
+    refused("{" HI ",\"tools\":\"f\"}", "tools: expected an array");
+    refused("{" HI ",\"tools\":{\"type\":\"function\"}}", "tools: expected an array");
+    refused("{" HI ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":"
+            "[]}}]}",
+            "tools[0].function.parameters");
+    refused("{" HI ",\"tool_choice\":1}", "tool_choice: expected a string or an object");
+    refused("{" HI ",\"reasoning_effort\":1}", "reasoning_effort");
+    refused("{" HI ",\"response_format\":\"json\"}", "response_format.type");
+    refused("{\"messages\":\"hi\"}", "messages: expected an array");
+    refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},5]}]"
+            "}",
+            "messages[0].content[1].type");
+    refused("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":"
+            "{}}]}]}",
+            "messages[0].content[0].image_url.url");
+    refused("{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\","
+            "\"tool_calls\":{}}]}",
+            "messages[1].tool_calls: expected an array");
+    refused("{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\",\"function\":{"
+            "\"name\":\"f\",\"arguments\":5}}]}]}",
+            "messages[0].tool_calls[0].function.arguments");
+    refused("{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\"}]}]}",
+            "messages[0].tool_calls[0].function: expected an object");
+    refused("{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":5}]}]}",
+            "messages[0].tool_calls[0].id");
     refused("{" HI ",\"response_format\":{\"type\":\"xml\"}}", "response_format.type");
     refused("{" HI ",\"response_format\":{\"type\":\"json_schema\"}}",
             "schema: expected an object");
+}
+
+static void what_stands_deeper_passes_through_as_well(void) {
+    CU_ASSERT_EQUAL_FATAL(
+        parse("{\"messages\":[{\"role\":\"user\",\"name\":\"n\",\"content\":[{\"type\":"
+              "\"image_url\",\"image_url\":{\"url\":\"data:x\",\"detail\":\"high\"}}]},"
+              "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\",\"function\":{\"name\":\"f\","
+              "\"arguments\":{\"a\": 1.0},\"x\":2}}]}],\"tools\":[{\"type\":\"function\","
+              "\"function\":{\"name\":\"f\",\"strict\":true}}],\"response_format\":{\"type\":"
+              "\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{}}}}"),
+        TR_OK);
+    CU_ASSERT_TRUE(is(chat->turns[0].extra, "{\"name\":\"n\"}"));
+    CU_ASSERT_TRUE(is(chat->turns[0].parts[0].image_extra, "{\"detail\":\"high\"}"));
+    CU_ASSERT_PTR_NULL(chat->turns[0].parts[0].extra.ptr);
+    CU_ASSERT_TRUE(is(chat->turns[1].calls[0].arguments, "{\"a\": 1.0}"));
+    CU_ASSERT_TRUE(is(chat->turns[1].calls[0].function_extra, "{\"x\":2}"));
+    CU_ASSERT_TRUE(is(chat->tools[0].function_extra, "{\"strict\":true}"));
+    CU_ASSERT_PTR_NULL(chat->tools[0].extra.ptr);
+    CU_ASSERT_TRUE(is(chat->schema, "{}"));
+    CU_ASSERT_TRUE(is(chat->format, "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\","
+                                    "\"schema\":{}}}"));
+    tr_chat_free(chat);
+}
+
+static void any_character_may_stand_in_a_text(void) {
+    CU_ASSERT_EQUAL_FATAL(
+        parse(
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"\\u0001\\t\\u007f\\ud83d\\ude00\"}]}"),
+        TR_OK);
+    CU_ASSERT_TRUE(is(chat->turns[0].parts[0].text, "\x01\t\x7f\xf0\x9f\x98\x80"));
+    tr_chat_free(chat);
+}
+
+static void null_is_as_good_as_absent(void) {
+    CU_ASSERT_EQUAL_FATAL(parse("{" HI ",\"temperature\":null,\"seed\":null,\"stop\":null,"
+                                "\"tools\":null,\"tool_choice\":null,\"grammar\":null,"
+                                "\"response_format\":null,\"max_tokens\":null}"),
+                          TR_OK);
+    CU_ASSERT_TRUE(isnan(chat->temperature));
+    CU_ASSERT_EQUAL(chat->seed, -1);
+    CU_ASSERT_EQUAL(chat->stop_count + chat->tool_count, 0);
+    CU_ASSERT_PTR_NULL(chat->tool_choice.ptr);
+    CU_ASSERT_PTR_NULL(chat->format.ptr);
+    tr_chat_free(chat);
+}
+
+static void embeddings_are_limited_in_number(void) {
+    static char text[8 * TR_INPUTS_max];
+    for (size_t count = TR_INPUTS_max; count <= TR_INPUTS_max + 1; count++) {
+        size_t size = (size_t)snprintf(text, sizeof text, "{\"input\":[\"a\"");
+        for (size_t i = 1; i < count; i++) {
+            memcpy(text + size, ",\"a\"", 4);
+            size += 4;
+        }
+        memcpy(text + size, "]}", 2);
+        tr_err err = tr_chat_parse(TR_OP_EMBED, text, size + 2, &chat, why, sizeof why);
+        CU_ASSERT_EQUAL(err, count == TR_INPUTS_max ? TR_OK : TR_ERR_INVALID);
+        if (err == TR_OK) {
+            CU_ASSERT_EQUAL(chat->input_count, TR_INPUTS_max);
+            tr_chat_free(chat);
+        }
+    }
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "input: at most 2048"));
+}
+
+/* Little text that would become much memory. */
+static void requests_are_limited_in_values(void) {
+    static char text[2 * TR_CHAT_VALUES_max + 200];
+    size_t size = (size_t)snprintf(text, sizeof text, "{" HI ",\"x\":[1");
+    for (size_t i = 0; i < TR_CHAT_VALUES_max; i++) {
+        memcpy(text + size, ",1", 2);
+        size += 2;
+    }
+    memcpy(text + size, "]}", 2);
+    CU_ASSERT_EQUAL(tr_chat_parse(TR_OP_CHAT, text, size + 2, &chat, why, sizeof why),
+                    TR_ERR_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "too many values"));
+}
+
+static void a_sentence_is_cut_to_its_room(void) {
+    char small[16];
+    memset(small, 'x', sizeof small);
+    CU_ASSERT_EQUAL(tr_chat_parse(TR_OP_CHAT, "{}", 2, &chat, small, sizeof small), TR_ERR_INVALID);
+    CU_ASSERT_EQUAL(strlen(small), sizeof small - 1);
+    CU_ASSERT_EQUAL(tr_chat_parse(TR_OP_CHAT, NULL, 0, &chat, why, sizeof why), TR_ERR_INVALID);
+}
+
+static void every_truncation_is_refused(void) {
+    const char *good = "{" HI ",\"stop\":[\"x\"],\"temperature\":1.5}";
+    for (size_t size = 0; size < strlen(good); size++) {
+        CU_ASSERT_EQUAL(tr_chat_parse(TR_OP_CHAT, good, size, &chat, why, sizeof why),
+                        TR_ERR_INVALID);
+    }
 }
 
 static void mutations_never_crash(void) {
@@ -181,6 +299,13 @@ int main(void) {
         {"what_is_unknown_passes_through_as_written", what_is_unknown_passes_through_as_written},
         {"embeddings_take_one_or_many_texts", embeddings_take_one_or_many_texts},
         {"refusals_name_the_field", refusals_name_the_field},
+        {"what_stands_deeper_passes_through_as_well", what_stands_deeper_passes_through_as_well},
+        {"any_character_may_stand_in_a_text", any_character_may_stand_in_a_text},
+        {"null_is_as_good_as_absent", null_is_as_good_as_absent},
+        {"embeddings_are_limited_in_number", embeddings_are_limited_in_number},
+        {"requests_are_limited_in_values", requests_are_limited_in_values},
+        {"a_sentence_is_cut_to_its_room", a_sentence_is_cut_to_its_room},
+        {"every_truncation_is_refused", every_truncation_is_refused},
         {"mutations_never_crash", mutations_never_crash},
         CU_TEST_INFO_NULL,
     };

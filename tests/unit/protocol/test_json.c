@@ -199,6 +199,109 @@ static void the_first_failure_of_a_writer_sticks(void) {
     CU_ASSERT_EQUAL(tr_jsonw_take(&w, &text, NULL), TR_ERR_BUG); /* not closed */
 }
 
+/* Each string is a series of calls: brackets, n = a name, 1 = a value. */
+static tr_err write_series(const char *series) {
+    tr_jsonw w;
+    char *text;
+    tr_jsonw_init(&w);
+    for (const char *at = series; *at != '\0'; at++) {
+        if (*at == 'n') {
+            tr_jsonw_name_str(&w, (tr_str){at, strlen(at)}); /* another each time */
+        } else if (*at == '1') {
+            tr_jsonw_int(&w, 1);
+        } else if (*at == '{' || *at == '[') {
+            tr_jsonw_open(&w, *at);
+        } else {
+            tr_jsonw_close(&w, *at);
+        }
+    }
+    tr_err err = tr_jsonw_take(&w, &text, NULL);
+    if (err == TR_OK) {
+        CU_ASSERT_EQUAL_FATAL(parse(text), TR_OK);
+        tr_json_free(json);
+        free(text);
+    }
+    return err;
+}
+
+static void a_writer_writes_json_or_fails(void) {
+    static const char *const good[] = {"1", "{}", "[]", "[11]", "[{}[]1]", "{n[]n1n{}}"};
+    static const char *const bad[] = {"11", "{1}", "[n1]", "{nn1}", "{n}",  "[}",
+                                      "{]", "n",   "]",    "[1",    "{}[]", "{n1]"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CU_ASSERT_EQUAL(write_series(good[i]), TR_OK);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CU_ASSERT_EQUAL(write_series(bad[i]), TR_ERR_BUG);
+    }
+}
+
+static void doubles_are_short_and_read_back_equal(void) {
+    static const struct {
+        double number;
+        const char *text;
+    } cases[] = {
+        {0.1, "0.1"}, {1.0, "1"},         {-0.0, "-0"},        {1e300, "1e+300"},
+        {1.5, "1.5"}, {INFINITY, "null"}, {-INFINITY, "null"}, {5e-324, "4.94065645841247e-324"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tr_jsonw w;
+        char *text;
+        tr_jsonw_init(&w);
+        tr_jsonw_double(&w, cases[i].number);
+        CU_ASSERT_EQUAL_FATAL(tr_jsonw_take(&w, &text, NULL), TR_OK);
+        CU_ASSERT_STRING_EQUAL(text, cases[i].text);
+        free(text);
+    }
+}
+
+static void faults_say_where(void) {
+    static const struct {
+        const char *text;
+        size_t offset;
+    } cases[] = {{"{\"a\":1,\"b\":2,\"a\":3}", 17}, {"[1,2,x]", 5}, {"[1] 2", 4}, {"[1 2]", 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tr_json_fault fault = {0};
+        CU_ASSERT_EQUAL(tr_json_parse(cases[i].text, strlen(cases[i].text), &json, &fault),
+                        TR_ERR_INVALID);
+        CU_ASSERT_EQUAL(fault.offset, cases[i].offset);
+    }
+}
+
+static void values_are_limited_in_number(void) {
+    CU_ASSERT_EQUAL(tr_json_parse_max("[1,2,3]", 7, 3, &json, NULL), TR_ERR_INVALID);
+    CU_ASSERT_EQUAL_FATAL(tr_json_parse_max("[1,2,3]", 7, 4, &json, NULL), TR_OK);
+    tr_json_free(json);
+}
+
+static void every_truncation_is_refused(void) {
+    const char *good = "{\"a\":[1,-2.5e3,\"x\\n\\u00e9\\ud83d\\ude00\",true,null,{\"b\":{}}]}";
+    for (size_t size = 0; size < strlen(good); size++) {
+        char *exact = malloc(size > 0 ? size : 1); /* a sanitizer sees a read beyond it */
+        memcpy(exact, good, size);
+        CU_ASSERT_EQUAL(tr_json_parse(exact, size, &json, NULL), TR_ERR_INVALID);
+        free(exact);
+    }
+    CU_ASSERT_EQUAL(tr_json_parse(NULL, 0, &json, NULL), TR_ERR_INVALID);
+}
+
+static void long_numbers_have_values_and_slices(void) {
+    char text[1100];
+    static const size_t lengths[] = {62, 63, 64, 65, 300, 1000};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        size_t digits = lengths[i];
+        memset(text, '0', sizeof text);
+        memcpy(text, "[1.", 3); /* 1.000…05 */
+        text[digits + 2] = '5';
+        memcpy(text + digits + 3, ",2]", 4);
+        CU_ASSERT_EQUAL_FATAL(parse(text), TR_OK);
+        const tr_json_value *first = tr_json_first(tr_json_root(json));
+        CU_ASSERT_EQUAL(tr_json_raw(first).size, digits + 2);
+        CU_ASSERT_DOUBLE_EQUAL(tr_json_number(first, 0), 1.0, 1e-12);
+        CU_ASSERT_DOUBLE_EQUAL(tr_json_number(tr_json_next(first), 0), 2.0, 0);
+        tr_json_free(json);
+    }
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"what_cjson_lets_through_is_refused", what_cjson_lets_through_is_refused},
@@ -209,6 +312,12 @@ int main(void) {
         {"mutations_never_crash", mutations_never_crash},
         {"what_is_written_reads_back", what_is_written_reads_back},
         {"the_first_failure_of_a_writer_sticks", the_first_failure_of_a_writer_sticks},
+        {"a_writer_writes_json_or_fails", a_writer_writes_json_or_fails},
+        {"doubles_are_short_and_read_back_equal", doubles_are_short_and_read_back_equal},
+        {"faults_say_where", faults_say_where},
+        {"values_are_limited_in_number", values_are_limited_in_number},
+        {"every_truncation_is_refused", every_truncation_is_refused},
+        {"long_numbers_have_values_and_slices", long_numbers_have_values_and_slices},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{"json", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
