@@ -85,6 +85,7 @@ static void give_back(tri_line *line, tri_holder *h) {
 /* The one way out of a holder. */
 static void release(tr_self *self, tri_line *line, tri_holder **at) {
     tri_holder *h = *at;
+    TR_ASSERT(h != NULL);
     give_back(line, h);
     *at = h->hash_next;
     tr_demonitor(self, h->monitor);

@@ -112,6 +112,40 @@ static void a_kill_changes_nothing_at_a_temperature_either(void) {
     kill_at_every_tenth_token(1.5);
 }
 
+/* The default model, where tools/setup has put it. */
+static void kills_change_nothing_of_a_real_models_answer(void) {
+    char file[256];
+    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    snprintf(file, sizeof file, "%s%s/troupe/models/default.gguf",
+             cache != NULL ? cache : (home != NULL ? home : ""), cache != NULL ? "" : "/.cache");
+    if (access(file, R_OK) != 0) {
+        fprintf(stderr, "skipped: there is no %s (tools/setup puts it there)\n", file);
+        return;
+    }
+    local_prepare(&the, TR_TINY_CHAIN);
+    tr_pool_spec pool = local_pool(&the, "tiny", 2);
+    pool.file = file;
+    local_start(&the, &pool, 1);
+    tr_request *request = request_for("Tell me a story of a fox and a crow.", 0, 4);
+    static reading whole, cut;
+    open_stream(&whole, request);
+    read_chunks(&whole, 60);
+    tr_stream_close(whole.stream);
+    open_stream(&cut, request);
+    for (size_t at = 10; at < 60 && cut.end == TR_OK; at += 10) {
+        read_chunks(&cut, at - cut.chunks);
+        kill_its_worker();
+    }
+    read_chunks(&cut, 60 - cut.chunks);
+    CU_ASSERT(whole.size > 100 && cut.size > 100);
+    size_t both = cut.size < whole.size ? cut.size : whole.size;
+    CU_ASSERT_EQUAL(memcmp(cut.text, whole.text, both), 0);
+    tr_stream_close(cut.stream);
+    tr_request_free(request);
+    local_stop(&the);
+}
+
 static void ten_kills_in_one_stream_change_nothing(void) {
     set_up(TR_TINY_RANDOM, 2);
     tr_request *request = request_for("once upon a time", 0, 4);
@@ -323,6 +357,7 @@ int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(a_kill_at_each_tenth_token_changes_nothing),
         PUPPET_TEST(a_kill_changes_nothing_at_a_temperature_either),
+        PUPPET_TEST(kills_change_nothing_of_a_real_models_answer),
         PUPPET_TEST(ten_kills_in_one_stream_change_nothing),
         PUPPET_TEST(streams_of_two_workers_go_on_when_both_are_killed),
         PUPPET_TEST(a_client_that_leaves_frees_its_sequence_within_100_ms),
