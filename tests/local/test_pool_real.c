@@ -7,84 +7,7 @@
 #include <unistd.h>
 
 #include "tests/lib/puppet.h"
-#include "tests/local/local_daemon.h"
-
-#define TOKENS 200
-#define PATIENCE_MS 30000
-
-static local_daemon the;
-
-static void set_up(tr_tiny_kind kind, uint32_t workers) {
-    local_prepare(&the, kind);
-    tr_pool_spec pool = local_pool(&the, "tiny", workers);
-    local_start(&the, &pool, 1);
-}
-
-static tr_request *request_for(const char *prompt, double temperature, uint32_t window) {
-    tr_options options = TR_OPTIONS_INIT;
-    options.model = "tiny";
-    options.temperature = temperature;
-    options.seed = 11;
-    options.max_tokens = TOKENS;
-    options.window_messages = window;
-    tr_request *request = NULL;
-    CU_ASSERT_EQUAL_FATAL(tr_request_new(&options, &request), TR_OK);
-    CU_ASSERT_EQUAL_FATAL(tr_request_text(request, "user", prompt), TR_OK);
-    return request;
-}
-
-typedef struct reading {
-    tr_stream *stream;
-    char text[16384];
-    size_t size;
-    size_t chunks;
-    tr_err end; /* TR_OK while it runs */
-} reading;
-
-static void open_stream(reading *r, const tr_request *request) {
-    *r = (reading){.stream = NULL};
-    CU_ASSERT_EQUAL_FATAL(tr_stream_open(the.client, request, &r->stream), TR_OK);
-}
-
-/* Up to `chunks` chunks more. */
-static void read_chunks(reading *r, size_t chunks) {
-    for (size_t until = r->chunks + chunks; r->end == TR_OK && r->chunks < until;) {
-        tr_chunk chunk;
-        tr_err err = tr_stream_next(r->stream, PATIENCE_MS, &chunk);
-        if (err != TR_OK) {
-            r->end = err;
-            if (err != TR_DONE) {
-                fprintf(stderr, "stream: %s\n", tr_client_error());
-            }
-            return;
-        }
-        CU_ASSERT_FATAL(r->size + chunk.size < sizeof r->text);
-        memcpy(r->text + r->size, chunk.text, chunk.size);
-        r->size += chunk.size;
-        r->chunks++;
-    }
-}
-
-/* Of a stream that its small window holds back after what was read. */
-static void kill_its_worker(void) {
-    pid_t pid = local_worker(&the, true);
-    CU_ASSERT_FATAL(pid > 0);
-    CU_ASSERT_EQUAL(kill(pid, SIGKILL), 0);
-}
-
-static void read_undisturbed(reading *r, const tr_request *request) {
-    open_stream(r, request);
-    read_chunks(r, SIZE_MAX / 2);
-    CU_ASSERT_EQUAL(r->end, TR_DONE);
-    CU_ASSERT(r->size >= TOKENS / 2);
-    tr_stream_close(r->stream);
-}
-
-static void check_same(const reading *a, const reading *b) {
-    CU_ASSERT_EQUAL(a->end, TR_DONE);
-    CU_ASSERT_EQUAL(a->size, b->size);
-    CU_ASSERT_EQUAL(memcmp(a->text, b->text, b->size), 0);
-}
+#include "tests/local/local_stream.h"
 
 static void kill_at_every_tenth_token(double temperature) {
     set_up(TR_TINY_RANDOM, 2);
@@ -110,40 +33,6 @@ static void a_kill_at_each_tenth_token_changes_nothing(void) {
 
 static void a_kill_changes_nothing_at_a_temperature_either(void) {
     kill_at_every_tenth_token(1.5);
-}
-
-/* The default model, where tools/setup has put it. */
-static void kills_change_nothing_of_a_real_models_answer(void) {
-    char file[256];
-    const char *cache = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    snprintf(file, sizeof file, "%s%s/troupe/models/default.gguf",
-             cache != NULL ? cache : (home != NULL ? home : ""), cache != NULL ? "" : "/.cache");
-    if (access(file, R_OK) != 0) {
-        fprintf(stderr, "skipped: there is no %s (tools/setup puts it there)\n", file);
-        return;
-    }
-    local_prepare(&the, TR_TINY_CHAIN);
-    tr_pool_spec pool = local_pool(&the, "tiny", 2);
-    pool.file = file;
-    local_start(&the, &pool, 1);
-    tr_request *request = request_for("Tell me a story of a fox and a crow.", 0, 4);
-    static reading whole, cut;
-    open_stream(&whole, request);
-    read_chunks(&whole, 60);
-    tr_stream_close(whole.stream);
-    open_stream(&cut, request);
-    for (size_t at = 10; at < 60 && cut.end == TR_OK; at += 10) {
-        read_chunks(&cut, at - cut.chunks);
-        kill_its_worker();
-    }
-    read_chunks(&cut, 60 - cut.chunks);
-    CU_ASSERT(whole.size > 100 && cut.size > 100);
-    size_t both = cut.size < whole.size ? cut.size : whole.size;
-    CU_ASSERT_EQUAL(memcmp(cut.text, whole.text, both), 0);
-    tr_stream_close(cut.stream);
-    tr_request_free(request);
-    local_stop(&the);
 }
 
 static void ten_kills_in_one_stream_change_nothing(void) {
@@ -357,7 +246,6 @@ int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(a_kill_at_each_tenth_token_changes_nothing),
         PUPPET_TEST(a_kill_changes_nothing_at_a_temperature_either),
-        PUPPET_TEST(kills_change_nothing_of_a_real_models_answer),
         PUPPET_TEST(ten_kills_in_one_stream_change_nothing),
         PUPPET_TEST(streams_of_two_workers_go_on_when_both_are_killed),
         PUPPET_TEST(a_client_that_leaves_frees_its_sequence_within_100_ms),
