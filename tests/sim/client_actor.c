@@ -111,11 +111,14 @@ static tr_err begin(tr_self *self, client *c) {
         r->local = tr_world_below(world, 2) == 0;
         r->fails = !r->local && tr_world_below(world, 8) == 0;
         r->poison = r->local && tr_world_below(world, 40) == 0;
+        /* An echo that breaks off after so many pieces; another attempt goes on. */
+        int crash_after = tr_world_below(world, 6) == 0 ? 1 + (int)tr_world_below(world, 60) : -1;
         char body[256];
-        snprintf(body, sizeof body,
-                 "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
-                 "\"echo\":{\"chunks\":%u,\"bytes\":%u,\"fail\":%s,\"poison\":%d}}",
-                 r->chunks, r->bytes, r->fails ? "true" : "false", r->poison);
+        snprintf(
+            body, sizeof body,
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+            "\"echo\":{\"chunks\":%u,\"bytes\":%u,\"fail\":%s,\"crash_after\":%d,\"poison\":%d}}",
+            r->chunks, r->bytes, r->fails ? "true" : "false", crash_after, r->poison);
         err = submit(self, c, r, TR_OP_CHAT, body);
     }
     if (err == TR_OK && (c->manner == CANCELS || c->manner == VANISHES || c->manner == SLOW)) {
@@ -184,6 +187,8 @@ static void check_delta(client *c, request *r, const tr_msg *msg) {
     r->deltas++;
     if (r->local) {
         check_tokens(c, r, view.text);
+    } else if (!c->args.auditor && view.text.size != r->bytes) {
+        tr_world_fault(world, "a piece of %zu bytes, not %u, came", view.text.size, r->bytes);
     }
     if (c->args.auditor && c->answer_size + view.text.size < sizeof c->answer) {
         memcpy(c->answer + c->answer_size, view.text.ptr, view.text.size);
