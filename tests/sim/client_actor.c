@@ -211,7 +211,8 @@ static void check_end(client *c, request *r, const tr_msg *msg) {
     } else {
         c->args.tally->fails++;
         tr_err err = (tr_err)((const tr_fail *)msg->data)->err;
-        bool trouble = world->cuts || world->half_opens || world->kills > 0 || world->shortages > 0;
+        bool trouble = world->cuts || world->half_opens || world->kills > 0 ||
+                       world->shortages > 0 || world->stopped;
         bool crashed = err == TR_ERR_CRASHED && (r->poison || world->deaths > 2);
         bool expected = r->fails || r->cancelled || c->manner == NEVER || err == TR_ERR_BUG ||
                         err == TR_ERR_SERVER /* the assassin's work */ || crashed || trouble;

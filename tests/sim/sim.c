@@ -133,7 +133,7 @@ static const char *run(uint64_t seed, bool trace, uint64_t *ret_trace) {
     run_until_clients_left(&world, &tally);
     come_to_rest(&world);
     tr_world_calm(&world);
-    if (!world.down) {
+    if (!world.down && !world.stopped) {
         add_client(&world, &tally, true);
         run_until_clients_left(&world, &tally);
     }

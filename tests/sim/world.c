@@ -142,6 +142,8 @@ static void plan_pool(tr_world *world) {
 static void plan_troubles(tr_world *world) {
     world->cuts = tr_world_below(world, 4) == 0;
     world->half_opens = tr_world_below(world, 6) == 0;
+    world->stop_us =
+        tr_world_below(world, 6) == 0 ? world->now_us + tr_world_below(world, 30000) : 0;
     world->scarce = tr_world_below(world, 4) == 0 ? 1 + tr_world_below(world, 6) : 0;
     tr_memory_faults faults = {.delay_min_us = 10,
                                .delay_max_us = 10 + tr_world_below(world, 2000),
@@ -278,6 +280,11 @@ bool tr_world_step(tr_world *world) {
         return false;
     }
     world->now_us += tr_world_below(world, 3);
+    if (world->stop_us != 0 && world->now_us >= world->stop_us && !world->stopped) {
+        world->stopped = true;
+        tr_company_stop(world->company);
+        return true;
+    }
     bool net_first = tr_world_below(world, 2) == 0;
     if (net_first && tr_memory_net_step(world->net, world->now_us)) {
         return true;
@@ -297,15 +304,17 @@ bool tr_world_step(tr_world *world) {
 
 void tr_world_fini(tr_world *world) {
     if (world->up && world->fault == NULL && !world->down) {
-        tr_company_stop(world->company);
+        if (!world->stopped) {
+            tr_company_stop(world->company);
+        }
         while (!world->down && world->fault == NULL && tr_world_step(world)) {
         }
         if (!world->down) {
             tr_world_fault(world, "the company did not stop");
         }
-        if (tr_services_running(world->services) != 0) {
-            tr_world_fault(world, "%u requests are left", tr_services_running(world->services));
-        }
+    }
+    if (world->down && world->shortages == 0 && tr_services_running(world->services) != 0) {
+        tr_world_fault(world, "%u requests are left", tr_services_running(world->services));
     }
     tr_transport *transport = tr_memory_net_transport(world->net);
     transport->forget(transport, world->daemon.node);

@@ -54,11 +54,13 @@ struct tr_world {
     uint32_t deaths, resumes;         /* that happened */
     uint32_t sequences_held;
     /* what goes wrong in this world, which excuses some failures */
-    bool cuts;           /* connections are cut */
-    bool half_opens;     /* or fall silent */
-    uint32_t scarce;     /* times that the daemon's memory may still run out for a moment */
-    uint32_t shortages;  /* times that it did */
-    uint32_t kills;      /* of actors other than calls */
+    bool cuts;          /* connections are cut */
+    bool half_opens;    /* or fall silent */
+    uint32_t scarce;    /* times that the daemon's memory may still run out for a moment */
+    uint32_t shortages; /* times that it did */
+    uint32_t kills;     /* of actors other than calls */
+    uint64_t stop_us;   /* the company is stopped then, whatever runs; 0 = at the end */
+    bool stopped;
     uint32_t fail_after; /* allocations until one fails; 0 = none will */
     bool up, down;
     const char *fault; /* the first broken rule, or NULL */
