@@ -58,7 +58,7 @@ static inline void company_set_routes(company_rig *r, const char *alias) {
     tr_services_set_routes(r->services, routes);
 }
 
-/* Its parts, started but not run yet. */
+/* Started but not run yet. */
 static inline void company_make(company_rig *r, uint32_t shards) {
     memset(r, 0, sizeof *r);
     r->node = peer_node(shards);
@@ -102,7 +102,6 @@ static inline void company_end(company_rig *r) {
     company_free(r);
 }
 
-/* Dials and is welcomed. */
 static inline void company_greet(company_rig *r, peer *who) {
     peer_dial(who, r->node, OPEN_URL);
     peer_send(who, peer_hello(""), 0);
