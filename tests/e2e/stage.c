@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,9 @@ static pid_t spawn(const char *const *argv, int out_fd, int ready_fd) {
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
+        if (tr_stage_now.netns > 0 && setns(tr_stage_now.netns, CLONE_NEWNET) != 0) {
+            _exit(126);
+        }
         setenv("XDG_RUNTIME_DIR", tr_stage_now.folder, 1);
         if (out_fd >= 0) {
             dup2(out_fd, STDOUT_FILENO);
@@ -79,7 +83,7 @@ static pid_t start_daemon(char *why, size_t size) {
     return pid;
 }
 
-static void write_config(uint32_t workers, const char *extra) {
+void tr_stage_configure(uint32_t workers, const char *extra) {
     char path[96];
     snprintf(path, sizeof path, "%s/troupe.yaml", tr_stage_now.folder);
     FILE *file = fopen(path, "we");
@@ -119,7 +123,7 @@ void tr_stage_open(uint32_t workers, const char *extra) {
              tr_stage_now.folder);
     write_model("chain");
     write_model("random");
-    write_config(workers, extra);
+    tr_stage_configure(workers, extra);
     tr_stage_restart();
 }
 
@@ -151,17 +155,72 @@ void tr_stage_second(char *ret_why, size_t size) {
     waitpid(pid, NULL, 0);
 }
 
+pid_t tr_stage_spawn(const char *const *argv, int out_fd) {
+    const char *args[32] = {bin(argv[0])};
+    for (int i = 1; i < 31 && argv[i] != NULL; i++) {
+        args[i] = argv[i];
+    }
+    return spawn(args, out_fd, -1);
+}
+
+void tr_stage_kill(void) {
+    kill(tr_stage_now.daemon, SIGKILL);
+    waitpid(tr_stage_now.daemon, NULL, 0);
+}
+
+typedef struct ending {
+    pid_t pid;
+    int status;
+} ending;
+
+static bool has_ended(void *arg) {
+    ending *e = arg;
+    return waitpid(e->pid, &e->status, WNOHANG) == e->pid;
+}
+
+int tr_stage_wait(pid_t pid, long ms) {
+    ending e = {.pid = pid, .status = -1};
+    if (!tr_stage_until(has_ended, &e, ms)) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        return -1;
+    }
+    return WIFEXITED(e.status) ? WEXITSTATUS(e.status) : 1000 + e.status;
+}
+
+char *tr_stage_log(void) {
+    char path[96];
+    snprintf(path, sizeof path, "%s/err.log", tr_stage_now.folder);
+    FILE *file = fopen(path, "re");
+    char *text = NULL;
+    size_t room = 0;
+    if (file == NULL || getdelim(&text, &room, '\0', file) < 0) {
+        free(text);
+        text = strdup("");
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return text;
+}
+
+unsigned tr_stage_logged(const char *text) {
+    char *log = tr_stage_log();
+    unsigned count = 0;
+    for (const char *at = strstr(log, text); at != NULL; at = strstr(at + 1, text)) {
+        count++;
+    }
+    free(log);
+    return count;
+}
+
 int tr_stage_run(const char *const *argv, char *ret_out, size_t size) {
     int out[2];
     int status = -1;
     if (pipe2(out, O_CLOEXEC) != 0) {
         return -1;
     }
-    const char *args[32] = {bin(argv[0])};
-    for (int i = 1; i < 31 && argv[i] != NULL; i++) {
-        args[i] = argv[i];
-    }
-    pid_t pid = spawn(args, out[1], -1);
+    pid_t pid = tr_stage_spawn(argv, out[1]);
     close(out[1]);
     read_all(out[0], ret_out, size);
     close(out[0]);
@@ -227,6 +286,33 @@ long tr_stage_active(tr_client *client, const char *model) {
     wanted w = {.left = 1000};
     each_worker(client, model, pick, &w);
     return w.active;
+}
+
+long tr_stage_running(tr_client *client) {
+    char *text = NULL;
+    tr_json *json = NULL;
+    long running = -1;
+    if (tr_control_json(client, "{\"do\":\"requests\"}", &text) == TR_OK &&
+        tr_json_parse(text, strlen(text), &json, NULL) == TR_OK) {
+        running = (long)tr_json_int(tr_json_get(tr_json_root(json), "running"), -1);
+    }
+    tr_json_free(json);
+    tr_memory_free(text);
+    return running;
+}
+
+long tr_stage_rss_kib(void) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)tr_stage_now.daemon);
+    FILE *file = fopen(path, "re");
+    long pages = -1;
+    if (file != NULL) {
+        if (fscanf(file, "%*d %ld", &pages) != 1) {
+            pages = -1;
+        }
+        fclose(file);
+    }
+    return pages < 0 ? -1 : pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
 long tr_stage_cpu_ms(void) {

@@ -15,6 +15,7 @@ typedef struct tr_stage {
     char folder[64];
     char url[128];
     pid_t daemon;
+    int netns; /* programs start in this network namespace; 0 = the test's own */
 } tr_stage;
 
 extern tr_stage tr_stage_now;
@@ -32,13 +33,32 @@ void tr_stage_restart(void);
 /* Runs a program of the build with the stage's environment: its exit status; output as text. */
 int tr_stage_run(const char *const *argv, char *ret_out, size_t size);
 
+/* Starts such a program and does not wait: its pid. Its output goes to `out_fd`, unless -1. */
+pid_t tr_stage_spawn(const char *const *argv, int out_fd);
+/* Kills the daemon without a chance to tidy up, and reaps it. */
+void tr_stage_kill(void);
+/* Waits for a child of the test: its exit status, or 1000 + what waitpid said; -1: it had not ended
+ * within `ms` and was killed. */
+int tr_stage_wait(pid_t pid, long ms);
+/* Writes the configuration anew, for a reload. */
+void tr_stage_configure(uint32_t workers, const char *extra);
+/* All that daemon, workers and programs wrote to standard error, to be freed. */
+char *tr_stage_log(void);
+/* How often `text` stands in the log. */
+unsigned tr_stage_logged(const char *text);
+
+tr_client *tr_stage_client(void);
 tr_client *tr_stage_client(void);
 /* The pid of the `i`th ready worker of a model, or 0. */
 pid_t tr_stage_worker(tr_client *client, const char *model, unsigned i);
 /* Streams in use by a model's workers. */
 long tr_stage_active(tr_client *client, const char *model);
+/* Requests that run in the daemon; -1: it did not say. */
+long tr_stage_running(tr_client *client);
 /* Milliseconds of CPU that the daemon has used. */
 long tr_stage_cpu_ms(void);
+/* KiB of memory that the daemon holds. */
+long tr_stage_rss_kib(void);
 long tr_stage_now_ms(void);
 /* Waits until fn(arg) holds, looking again after each turn of the daemon, at most `ms`. */
 bool tr_stage_until(bool (*fn)(void *arg), void *arg, long ms);

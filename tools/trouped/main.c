@@ -113,10 +113,11 @@ static int serve(tr_daemon_options *options, int ready_fd) {
     signal(SIGPIPE, SIG_IGN);
     options->stop_requested = stop_requested;
     tr_daemon *daemon;
-    if (tr_daemon_start(options, &daemon) != 0) {
+    int err = tr_daemon_start(options, &daemon);
+    if (err != 0) {
         fprintf(stderr, "trouped: %s\n", tr_daemon_error());
         tell_ready(ready_fd, tr_daemon_error());
-        return 1;
+        return err == TR_ERR_INVALID ? 2 : 1;
     }
     notify("READY=1");
     tell_ready(ready_fd, "ready\n");
