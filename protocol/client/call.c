@@ -133,6 +133,13 @@ void tri_call_send_locked(tri_call *call) {
 void tri_call_start_locked(tr_client *client, tri_call *call, tri_waiter *waiter) {
     call->client = client;
     call->waiter = waiter;
+    tri_look_locked(client);
+    if (client->closed) { /* by another thread, meanwhile */
+        tri_result_fail_here(call->result, TR_ERR_CANCELLED, tr_err_text(TR_ERR_CANCELLED));
+        call->ended = true;
+        tri_call_tell_locked(call);
+        return;
+    }
     call->ref = ++client->last_ref;
     tr_frame frame;
     tr_err err = tr_frame_decode(call->frame.data, call->frame.size, TR_FRAME_BODY_max, &frame);

@@ -104,6 +104,8 @@ void tri_unsent_step_locked(tr_client *client, int64_t now);
 /* Everything that can be done now; pumping; unlocks while it receives. True = bytes came. */
 bool tri_work_locked(tr_client *client);
 void tri_pump_end_locked(tr_client *client); /* hands the role on */
+/* Before the first request after a rest; unlocks: a daemon that has gone meanwhile is noticed. */
+void tri_look_locked(tr_client *client);
 void tri_flush_locked(tr_client *client);
 int64_t tri_next_timer_locked(const tr_client *client);
 typedef bool tri_ready_fn(void *arg);

@@ -231,6 +231,16 @@ void tri_pump_end_locked(tr_client *client) {
     }
 }
 
+/* A client without open requests reads nothing, so the daemon may have gone and another come: what
+ * is sent into the old connection would be lost. */
+void tri_look_locked(tr_client *client) {
+    if (client->state == TRI_UP && client->calls.count == 0 && !client->pumping) {
+        client->pumping = true;
+        (void)tri_work_locked(client);
+        tri_pump_end_locked(client);
+    }
+}
+
 static void sleep_locked(tr_client *client, tri_waiter *waiter, int64_t until_ns) {
     if (until_ns == TRI_NEVER) {
         pthread_cond_wait(&waiter->cond, &client->mtx);

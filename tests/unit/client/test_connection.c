@@ -236,10 +236,6 @@ static void a_request_finds_the_restarted_daemon(void) {
         fake_server_die(fake);
         CU_ASSERT_TRUE_FATAL(fake_server_back(fake));
         MUST(tr_ask(client, &options, "x", &result));
-        if (tr_result_error(result) == TR_ERR_CLOSED) { /* it was sent before the loss was seen */
-            tr_result_free(result);
-            MUST(tr_ask(client, &options, "x", &result));
-        }
         CU_ASSERT_EQUAL(tr_result_error(result), TR_OK);
         CU_ASSERT_EQUAL(fake_server_counts(fake).connections, i + 2);
         tr_result_free(result);
@@ -254,10 +250,6 @@ static void a_request_waits_for_the_daemon(void) {
     tr_request *request = request_for("count:5:5");
     tr_stream *stream = NULL;
     tr_chunk chunk;
-    tr_stream *lost = NULL;
-    MUST(tr_stream_open(client, request, &lost));
-    CU_ASSERT_EQUAL(tr_stream_next(lost, 5000, &chunk), TR_ERR_CLOSED);
-    tr_stream_close(lost);
     MUST(tr_stream_open(client, request, &stream));
     CU_ASSERT_EQUAL(tr_stream_next(stream, 100, &chunk), TR_ERR_TIMEOUT);
     CU_ASSERT_NOT_EQUAL(tr_client_state(client), TR_OK);
