@@ -262,8 +262,9 @@ static void unread_streams_hold_their_window_and_slow_nobody(void) {
            "CPU %ld ms\n",
            before, beside, UNREAD + ENDLESS, grown, tr_stage_cpu_ms() - cpu);
     CU_ASSERT_TRUE(beside <= 2 * before + 100);
-    /* The windows, once over for what is on its way, and some slack of the allocator. */
-    CU_ASSERT_TRUE(grown <= 2 * (ENDLESS * 256 + UNREAD * 40) + 4096);
+    /* The windows, once over for what is on its way, and the allocators' slack; without windows it
+     * would be this much in a few milliseconds. */
+    CU_ASSERT_TRUE(grown <= 2 * (ENDLESS * 256 + UNREAD * 40) + 16384);
     CU_ASSERT_TRUE(all_behind(&expected)); /* they got no further */
     for (int i = 0; i < UNREAD + ENDLESS; i++) {
         tr_stream_close(unread[i]);
@@ -307,7 +308,7 @@ static void a_stopped_client_holds_its_window_and_slows_nobody(void) {
     printf("\n    600 tokens: %ld ms alone, %ld ms beside it; memory +%ld KiB\n", before, beside,
            grown);
     CU_ASSERT_TRUE(beside <= 2 * before + 100);
-    CU_ASSERT_TRUE(grown <= 2 * 16 * 256 + 4096);
+    CU_ASSERT_TRUE(grown <= 2 * 16 * 256 + 16384);
     CU_ASSERT_EQUAL(tr_stage_running(watcher), 16);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
