@@ -83,8 +83,12 @@ void local_start(local_daemon *d, const tr_pool_spec *pools, size_t count) {
     CU_ASSERT_EQUAL_FATAL(tr_routes_new(&routes_spec, &routes), TR_OK);
     tr_services_set_routes(d->services, routes);
     CU_ASSERT_EQUAL_FATAL(tr_process_table_linux(&d->processes), TR_OK);
+    const char *mailbox = getenv("TROUPE_TEST_MAILBOX");
+    bool inproc = mailbox != NULL && strcmp(mailbox, "inproc") == 0;
     tr_node_spec node_spec = {
-        .shards = 2, .platform = {.transport = tr_transport_nng(), .processes = d->processes}};
+        .shards = 2,
+        .mailbox = inproc ? TR_MAILBOX_INPROC : TR_MAILBOX_DIRECT,
+        .platform = {.transport = tr_transport_nng(), .processes = d->processes}};
     tr_door_spec doors[] = {{.url = d->url, .same_user = true, .takes_clients = true},
                             {.url = d->tcp_url,
                              .token = LOCAL_TOKEN,
