@@ -321,8 +321,7 @@ static void utf8_is_checked_and_cut_at_characters(void) {
                           "\xf0\x90\x80\x80",
                           "\xf4\x8f\xbf\xbf",
                           "12345678\xc3\xa9",
-                          "1234567\xc3\xa9"
-                          "12345678"};
+                          "1234567\xc3\xa9zzzzzzzz"};
     const char *bad[] = {
         "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",     "\xed\xa0\x80",
         "\xc3",         "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82",
