@@ -1,9 +1,10 @@
-/* PROTOCOL.md's examples, read out of the file and held against the code that writes frames; and
- * its table of errors against the table in C. */
+/* PROTOCOL.md, held against the code: its examples against what writes frames, its tables of
+ * fields, limits and errors against the headers. */
 #include <CUnit/Basic.h>
 
 #include <ctype.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,12 +136,111 @@ static void every_error_stands_in_the_table(void) {
     }
 }
 
+static void holds_row(const char *row) {
+    if (strstr(document, row) == NULL) {
+        printf("\n    missing: %s\n", row);
+        CU_FAIL("missing");
+    }
+}
+
+static void every_limit_stands_in_the_table(void) {
+#define LIMIT(name)                                                                                \
+    { #name, name }
+    static const struct {
+        const char *name;
+        uint64_t value;
+    } limits[] = {
+        LIMIT(TR_FRAME_INLINE_max),
+        LIMIT(TR_FRAME_BODY_max),
+        LIMIT(TR_TOKEN_max),
+        LIMIT(TR_NAME_max),
+        LIMIT(TR_URL_max),
+        LIMIT(TR_MESSAGE_max),
+        LIMIT(TR_DELTA_max),
+        LIMIT(TR_DELTA_TEXT_max),
+        LIMIT(TR_DELTA_TOKENS_max),
+        LIMIT(TR_CREDIT_MESSAGES_max),
+        LIMIT(TR_CREDIT_BYTES_max),
+        LIMIT(TR_RESUME_TOKENS_max),
+        LIMIT(TR_TIMEOUT_MS_max),
+        LIMIT(TR_ATTEMPTS_max),
+        LIMIT(TR_STREAMS_PER_CLIENT_max),
+        LIMIT(TR_JSON_DEPTH_max),
+        LIMIT(TR_CHAT_VALUES_max),
+        LIMIT(TR_STOP_max),
+        LIMIT(TR_STOP_TEXT_max),
+        LIMIT(TR_INPUTS_max),
+    };
+#undef LIMIT
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        char row[128];
+        snprintf(row, sizeof row, "| `%s` | %llu |", limits[i].name,
+                 (unsigned long long)limits[i].value);
+        holds_row(row);
+    }
+}
+
+/* Offset and size of a field, as its row in the document begins. */
+static void every_field_stands_at_its_offset(void) {
+#define FIELD(type, name)                                                                          \
+    { #name, offsetof(type, name), sizeof(((type *)0)->name) }
+    static const struct {
+        const char *name;
+        size_t offset, size;
+    } fields[] = {
+        FIELD(tr_hello, magic),
+        FIELD(tr_hello, version_min),
+        FIELD(tr_hello, version_max),
+        FIELD(tr_hello, role),
+        FIELD(tr_hello, token_size),
+        FIELD(tr_hello, software_size),
+        FIELD(tr_hello, model_size),
+        FIELD(tr_hello, engine_size),
+        FIELD(tr_hello, sequences),
+        FIELD(tr_hello, context),
+        FIELD(tr_hello, nonce),
+        FIELD(tr_hello, digest),
+        FIELD(tr_submit, op),
+        FIELD(tr_submit, priority),
+        FIELD(tr_submit, flags),
+        FIELD(tr_submit, credit_messages),
+        FIELD(tr_submit, credit_bytes),
+        FIELD(tr_submit, connect_ms),
+        FIELD(tr_submit, first_token_ms),
+        FIELD(tr_submit, idle_ms),
+        FIELD(tr_submit, total_ms),
+        FIELD(tr_submit, attempts),
+        FIELD(tr_submit, target_size),
+        FIELD(tr_submit, provider_size),
+        FIELD(tr_submit, base_url_size),
+        FIELD(tr_submit, resume_count),
+        FIELD(tr_submit, seed),
+        FIELD(tr_delta, seq),
+        FIELD(tr_delta, choice),
+        FIELD(tr_delta, kind),
+        FIELD(tr_delta, token_count),
+        FIELD(tr_delta, tool),
+        FIELD(tr_delta, id_size),
+        FIELD(tr_delta, name_size),
+        FIELD(tr_delta, text_size),
+    };
+#undef FIELD
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        char row[128];
+        snprintf(row, sizeof row, "| %zu | %zu | %s |", fields[i].offset, fields[i].size,
+                 fields[i].name);
+        holds_row(row);
+    }
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"handshake_examples_are_what_we_write", handshake_examples_are_what_we_write},
         {"request_examples_are_what_we_write", request_examples_are_what_we_write},
         {"terminal_examples_are_what_we_write", terminal_examples_are_what_we_write},
         {"every_error_stands_in_the_table", every_error_stands_in_the_table},
+        {"every_limit_stands_in_the_table", every_limit_stands_in_the_table},
+        {"every_field_stands_at_its_offset", every_field_stands_at_its_offset},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{"protocol_md", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
