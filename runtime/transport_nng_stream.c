@@ -7,6 +7,7 @@
 #include "runtime/transport_nng.h"
 
 #include <nng/nng.h>
+#include <pthread.h>
 
 #include "protocol/assert.h"
 #include "protocol/limits.h"
@@ -26,6 +27,8 @@ typedef struct door {
     uint8_t *buffer;
     size_t buffer_size;
     uint32_t small_receives;
+    pthread_mutex_t shut_mtx;
+    bool shut; /* guarded by shut_mtx: no operation begins after the close, NNG 1.5 never ends it */
 } door;
 
 static void door_free(tri_reap *reap) {
@@ -34,6 +37,7 @@ static void door_free(tri_reap *reap) {
     nng_aio_free(self->receive_aio);
     nng_aio_free(self->send_aio);
     tri_stream_fini(&self->stream);
+    pthread_mutex_destroy(&self->shut_mtx);
     tr_free(self->buffer);
     tr_free(self);
 }
@@ -70,8 +74,16 @@ static void resize_buffer(door *self, size_t got) {
 static void door_arm(tri_stream *stream) {
     door *self = TRI_CONTAINER(door, stream, stream);
     nng_iov iov = {.iov_buf = self->buffer, .iov_len = self->buffer_size};
-    nng_aio_set_iov(self->receive_aio, 1, &iov);
-    nng_stream_recv(self->nng, self->receive_aio);
+    pthread_mutex_lock(&self->shut_mtx);
+    bool shut = self->shut;
+    if (!shut) {
+        nng_aio_set_iov(self->receive_aio, 1, &iov);
+        nng_stream_recv(self->nng, self->receive_aio);
+    }
+    pthread_mutex_unlock(&self->shut_mtx);
+    if (shut) {
+        tri_stream_ended(stream, TR_ERR_CLOSED);
+    }
 }
 
 /* From the owner's received(): what was read last is no longer needed. */
@@ -96,8 +108,16 @@ static void door_send(tri_stream *stream) {
     door *self = TRI_CONTAINER(door, stream, stream);
     nng_iov iov = {.iov_buf = stream->send_body->bytes + stream->send_done,
                    .iov_len = stream->send_size - stream->send_done};
-    nng_aio_set_iov(self->send_aio, 1, &iov);
-    nng_stream_send(self->nng, self->send_aio);
+    pthread_mutex_lock(&self->shut_mtx);
+    bool shut = self->shut;
+    if (!shut) {
+        nng_aio_set_iov(self->send_aio, 1, &iov);
+        nng_stream_send(self->nng, self->send_aio);
+    }
+    pthread_mutex_unlock(&self->shut_mtx);
+    if (shut) {
+        tri_stream_sent(stream, false);
+    }
 }
 
 static void send_done(void *arg) {
@@ -116,7 +136,11 @@ static void send_done(void *arg) {
 }
 
 static void door_shut(tri_stream *stream) {
-    nng_stream_close(TRI_CONTAINER(door, stream, stream)->nng);
+    door *self = TRI_CONTAINER(door, stream, stream);
+    pthread_mutex_lock(&self->shut_mtx);
+    self->shut = true;
+    pthread_mutex_unlock(&self->shut_mtx);
+    nng_stream_close(self->nng);
 }
 
 static const tri_stream_io door_io = {
@@ -130,6 +154,7 @@ tr_err tri_nng_stream_new(nng_stream *nng, tri_stream **ret) {
         return TR_ERR_NOMEM;
     }
     self->nng = nng;
+    pthread_mutex_init(&self->shut_mtx, NULL);
     self->buffer_size = BUFFER_first;
     self->buffer = tr_alloc(self->buffer_size);
     tr_err err = tri_stream_init(&self->stream, tr_transport_nng(), &door_io);
@@ -141,6 +166,7 @@ tr_err tri_nng_stream_new(nng_stream *nng, tri_stream **ret) {
         if (err == TR_OK) {
             tri_stream_fini(&self->stream);
         }
+        pthread_mutex_destroy(&self->shut_mtx);
         tr_free(self->buffer);
         tr_free(self);
         return TR_ERR_NOMEM;
