@@ -188,6 +188,11 @@ static void stop(tr_self *self, void *state, tr_err reason) {
     }
 }
 
+/* Whether the client lets nothing more come at the moment. */
+static bool is_starved(const call *c) {
+    return c->credit_messages == 0 || c->credit_bytes < TR_DELTA_max;
+}
+
 /* --- limits in time --- */
 
 typedef struct limit {
@@ -204,7 +209,7 @@ static limit next_limit(const call *c) {
     if (c->state != STREAMING) {
         return total;
     }
-    if (c->credit_messages == 0 || c->credit_bytes < TR_DELTA_max) {
+    if (is_starved(c)) {
         phase = (limit){c->starved_us + (uint64_t)c->stalled_ms * 1000, TR_ERR_STALLED,
                         "the client has not read its stream for", c->stalled_ms};
     } else if (c->first_token_us == 0) {
@@ -321,8 +326,11 @@ static tr_err granted(tr_self *self, call *c, const tr_granted *grant) {
 static tr_err resume(tr_self *self, call *c) {
     tr_id avoid = c->backend;
     c->backend_owes = false;
-    bool progressed = c->token_count > c->tokens_at_attempt;
-    c->barren = progressed ? 0 : c->barren + 1;
+    if (c->token_count > c->tokens_at_attempt) {
+        c->barren = 0;
+    } else if (!is_starved(c)) {
+        c->barren++; /* without credit it had no chance to show a token */
+    }
     c->resumes++;
     leave_attempt(self, c, TR_ERR_CRASHED);
     if (c->untracked) {
@@ -479,7 +487,7 @@ static tr_err delta_came(tr_self *self, call *c, tr_msg **msg) {
     c->credit_messages--;
     c->credit_bytes -= (*msg)->size;
     c->progress_us = tr_now_us(self);
-    if (c->credit_messages == 0 || c->credit_bytes < TR_DELTA_max) {
+    if (is_starved(c)) {
         c->starved_us = c->progress_us;
     }
     if (c->first_token_us == 0) {

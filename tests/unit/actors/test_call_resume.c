@@ -121,6 +121,23 @@ static void each_new_token_gives_three_lives_again(void) {
     rig_down(&r);
 }
 
+static void deaths_while_the_client_does_not_read_are_not_held_against_it(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_begin(&r, "tiny", 1, 200000);
+    tr_msg_free(rig_grant(&r, &r.backend));
+    int32_t id = 7;
+    stand_in_send(&r.backend, r.call, rig_delta(0, "t", &id, 1), 1);
+    stand_in_clear(&r.door);
+    for (uint32_t i = 1; i <= 6; i++) {
+        stand_in_send(&r.backend, r.call, resumable(), i);
+        tr_msg_free(expect_resume(&r, &r.backend, i + 1, (uint8_t)i, r.backend.id));
+    }
+    stand_in_send(&r.backend, r.call, rig_done(), 7);
+    rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+    rig_down(&r);
+}
+
 static void text_without_tokens_cannot_be_resumed(void) {
     for (int crash = 0; crash < 2; crash++) {
         call_rig r;
@@ -205,6 +222,7 @@ int main(void) {
         PUPPET_TEST(what_an_earlier_attempt_still_says_is_dropped),
         PUPPET_TEST(request_that_kills_three_backends_without_a_token_fails),
         PUPPET_TEST(each_new_token_gives_three_lives_again),
+        PUPPET_TEST(deaths_while_the_client_does_not_read_are_not_held_against_it),
         PUPPET_TEST(text_without_tokens_cannot_be_resumed),
         PUPPET_TEST(backend_that_dies_before_the_first_delta_is_replaced),
         PUPPET_TEST(stream_longer_than_a_submit_can_replay_has_one_life),
