@@ -27,6 +27,7 @@ static tr_err check(const tr_encode *in, char *ret_why, size_t why_size);
 static void write_chat(writer *writer);
 static void write_sampling(writer *writer);
 static void write_schema(tr_jsonw *w, tr_str schema);
+static bool is_named(tr_str format);
 static bool any_object(tr_str schema);
 static void write_tools(writer *writer);
 static void write_turn(tr_jsonw *w, const tr_turn *turn);
@@ -223,8 +224,26 @@ static void write_sampling(writer *writer) {
         tr_jsonw_str(w, chat->grammar);
     }
     if (chat->schema.ptr != NULL && ours(writer, "response_format")) {
-        write_schema(w, chat->schema);
+        if (is_named(chat->format)) {
+            tr_jsonw_name(w, "response_format");
+            tr_jsonw_raw(w, chat->format);
+        } else {
+            write_schema(w, chat->schema);
+        }
     }
+}
+
+/* Whether a response_format has the name that the API demands: then it goes on as it was written.
+ */
+static bool is_named(tr_str format) {
+    tr_json *json = NULL;
+    if (format.ptr == NULL || tr_json_parse(format.ptr, format.size, &json, NULL) != TR_OK) {
+        return false;
+    }
+    const tr_json_value *schema = tr_json_get(tr_json_root(json), "json_schema");
+    bool named = tr_json_string(tr_json_get(schema, "name")).size > 0;
+    tr_json_free(json);
+    return named;
 }
 
 /* Any object at all is the older "JSON mode". A schema that closes its object is meant to be held
@@ -266,6 +285,7 @@ static bool any_object(tr_str schema) {
 static void write_tools(writer *writer) {
     const tr_chat *chat = writer->in->chat;
     static const char *const reserved[] = {"type", "function", NULL};
+    static const char *const inside[] = {"name", "description", "parameters", NULL};
     tr_jsonw *w = &writer->w;
     if (chat->tool_count > 0 && ours(writer, "tools")) {
         tr_jsonw_name(w, "tools");
@@ -287,6 +307,7 @@ static void write_tools(writer *writer) {
                 tr_jsonw_name(w, "parameters");
                 tr_jsonw_raw(w, tool->parameters);
             }
+            write_extra(w, tool->function_extra, inside);
             tr_jsonw_close(w, '}');
             write_extra(w, tool->extra, reserved);
             tr_jsonw_close(w, '}');
@@ -332,6 +353,7 @@ static void write_turn(tr_jsonw *w, const tr_turn *turn) {
 /* Plain text as a string, which every server takes; parts only where there is more to say. */
 static void write_content(tr_jsonw *w, const tr_turn *turn) {
     static const char *const reserved[] = {"type", "text", "image_url", NULL};
+    static const char *const inside[] = {"url", NULL};
     if (turn->part_count == 0) {
         if (turn->call_count > 0) {
             tr_jsonw_null(w);
@@ -362,6 +384,7 @@ static void write_content(tr_jsonw *w, const tr_turn *turn) {
             tr_jsonw_open(w, '{');
             tr_jsonw_name(w, "url");
             tr_jsonw_str(w, part->url);
+            write_extra(w, part->image_extra, inside);
             tr_jsonw_close(w, '}');
             break;
         }
@@ -373,6 +396,7 @@ static void write_content(tr_jsonw *w, const tr_turn *turn) {
 
 static void write_calls(tr_jsonw *w, const tr_turn *turn) {
     static const char *const reserved[] = {"id", "type", "function", NULL};
+    static const char *const inside[] = {"name", "arguments", NULL};
     tr_jsonw_open(w, '[');
     for (size_t i = 0; i < turn->call_count; i++) {
         const tr_tool_call_part *call = &turn->calls[i];
@@ -387,6 +411,7 @@ static void write_calls(tr_jsonw *w, const tr_turn *turn) {
         tr_jsonw_str(w, call->name);
         tr_jsonw_name(w, "arguments");
         tr_jsonw_str(w, call->arguments.ptr == NULL ? (tr_str){"{}", 2} : call->arguments);
+        write_extra(w, call->function_extra, inside);
         tr_jsonw_close(w, '}');
         write_extra(w, call->extra, reserved);
         tr_jsonw_close(w, '}');

@@ -81,7 +81,7 @@ static void submit(tr_client *client, const tr_options *options, const char *pro
 /* Median of the first tokens in ms, and tokens a second. */
 static void run_round(tr_client *client, const tr_options *options, const char *prompt,
                       unsigned count, unsigned round, double *ret_first_ms, double *ret_rate) {
-    double firsts[STREAMS_max];
+    double firsts[STREAMS_max] = {0};
     unsigned long long tokens = 0;
     struct pollfd polled = {.fd = tr_client_fd(client), .events = POLLIN};
     open_streams = count;

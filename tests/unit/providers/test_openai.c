@@ -107,6 +107,15 @@ static void a_providers_own_fields_pass_and_win(void) {
     CU_ASSERT_STRING_EQUAL(body, HI_OUT ",\"random_seed\":8}");
 }
 
+static void what_only_the_provider_knows_goes_on_as_it_was_written(void) {
+    encode(",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"mine\","
+           "\"strict\":false,\"schema\":{\"type\":\"array\"}}},\"tools\":[{\"type\":\"function\","
+           "\"function\":{\"name\":\"f\",\"strict\":true}}]",
+           0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(body, "{\"name\":\"mine\",\"strict\":false,\"schema\":"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(body, "{\"name\":\"f\",\"strict\":true}"));
+}
+
 static void a_schema_is_strict_when_it_is_closed(void) {
     encode(",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"type\":"
            "\"object\",\"additionalProperties\":false}}}",
@@ -269,6 +278,7 @@ int main(void) {
     CU_ADD_TEST(suite, sampling_options_go_under_the_servers_names);
     CU_ADD_TEST(suite, what_the_server_cannot_do_is_refused_not_dropped);
     CU_ADD_TEST(suite, a_providers_own_fields_pass_and_win);
+    CU_ADD_TEST(suite, what_only_the_provider_knows_goes_on_as_it_was_written);
     CU_ADD_TEST(suite, a_schema_is_strict_when_it_is_closed);
     CU_ADD_TEST(suite, turns_parts_tools_and_calls_are_written_whole);
     CU_ADD_TEST(suite, embeddings_have_an_endpoint_of_their_own);
