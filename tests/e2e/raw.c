@@ -66,7 +66,7 @@ size_t raw_submit(uint8_t *out, uint64_t ref, const char *target, const char *bo
                       .body_size = (uint32_t)strlen(body)};
     tr_frame_encode(&frame, out);
     memcpy(out + TR_FRAME_HEADER_size, data, size);
-    memcpy(out + TR_FRAME_HEADER_size + size, body, strlen(body));
+    memcpy(out + TR_FRAME_HEADER_size + size, body, strlen(body) + 1); /* the NUL is not sent */
     return TR_FRAME_HEADER_size + size + strlen(body);
 }
 

@@ -108,7 +108,7 @@ static void write_model(const char *kind) {
 }
 
 void tr_stage_restart(void) {
-    char why[512];
+    char why[512] = "";
     tr_stage_now.daemon = start_daemon(why, sizeof why);
     if (why[0] != '\0') {
         printf("\n    trouped: %s\n", why);

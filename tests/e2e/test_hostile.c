@@ -197,7 +197,7 @@ static void half_a_frame(void) {
 static void byte_by_byte_is_a_valid_session(void) {
     uint8_t bytes[512];
     char text[64] = "";
-    raw_frame frame;
+    raw_frame frame = {.kind = 0};
     int fd = raw_dial();
     size_t size = raw_hello(bytes, TR_PROTOCOL_VERSION);
     for (size_t i = 0; i < size; i++) {
@@ -227,7 +227,7 @@ static void byte_by_byte_is_a_valid_session(void) {
 /* Whoever serves it is killed before a token could come; three of them, and no more. */
 static void a_poisonous_prompt_fails_and_the_pool_lives(void) {
     uint8_t bytes[512];
-    raw_frame frame;
+    raw_frame frame = {.kind = 0};
     bool came = false;
     int killed = 0;
     int fd = greeted();

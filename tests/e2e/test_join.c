@@ -2,7 +2,6 @@
  * run (77) where namespaces cannot be made: without root, without ip(8) or without openssl(1). */
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #define HERE "10.231.7.1"
 #define THERE "10.231.7.2"
+#define DOOR "tls+tcp://" HERE ":7433"
 #define NOT_RUN 77
 
 static char here[32], there[32], cable_here[16], cable_there[16];
@@ -21,15 +21,13 @@ static tr_client *watcher;
 static pid_t joined;
 static char undisturbed[16384];
 
-/* Runs a command, words split at blanks; quiet. Its exit status. */
-__attribute__((format(printf, 1, 2))) static int run(const char *format, ...) {
-    char line[1024];
+static char line[1024];
+/* Runs a command, formatted, its words split at blanks; quiet. Its exit status. */
+#define RUN(...) (snprintf(line, sizeof line, __VA_ARGS__), run_line())
+
+static int run_line(void) {
     char *argv[48];
     int count = 0;
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
     char *rest = line;
     for (char *word; count < 47 && (word = strtok_r(rest, " ", &rest)) != NULL;) {
         argv[count++] = word;
@@ -41,7 +39,9 @@ __attribute__((format(printf, 1, 2))) static int run(const char *format, ...) {
         int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         dup2(null_fd, STDOUT_FILENO);
         dup2(null_fd, STDERR_FILENO);
-        execvp(argv[0], argv);
+        if (count > 0) {
+            execvp(argv[0], argv);
+        }
         _exit(127);
     }
     int status = -1;
@@ -50,9 +50,9 @@ __attribute__((format(printf, 1, 2))) static int run(const char *format, ...) {
 }
 
 static void unplug(void) {
-    (void)run("ip netns del %s", here);
-    (void)run("ip netns del %s", there);
-    (void)run("rm -rf %s", work);
+    (void)RUN("ip netns del %s", here);
+    (void)RUN("ip netns del %s", there);
+    (void)RUN("rm -rf %s", work);
 }
 
 /* False: this machine cannot. */
@@ -63,16 +63,16 @@ static bool plug(void) {
     snprintf(cable_here, sizeof cable_here, "tra%d", id);
     snprintf(cable_there, sizeof cable_there, "trb%d", id);
     snprintf(work, sizeof work, "/tmp/troupe-e2e-join-XXXXXX");
-    return mkdtemp(work) != NULL && run("ip netns add %s", here) == 0 &&
-           run("ip netns add %s", there) == 0 &&
-           run("ip link add %s netns %s type veth peer name %s netns %s", cable_here, here,
+    return mkdtemp(work) != NULL && RUN("ip netns add %s", here) == 0 &&
+           RUN("ip netns add %s", there) == 0 &&
+           RUN("ip link add %s netns %s type veth peer name %s netns %s", cable_here, here,
                cable_there, there) == 0 &&
-           run("ip -n %s addr add " HERE "/24 dev %s", here, cable_here) == 0 &&
-           run("ip -n %s addr add " THERE "/24 dev %s", there, cable_there) == 0 &&
-           run("ip -n %s link set %s up", here, cable_here) == 0 &&
-           run("ip -n %s link set %s up", there, cable_there) == 0 &&
-           run("ip -n %s link set lo up", here) == 0 &&
-           run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+           RUN("ip -n %s addr add " HERE "/24 dev %s", here, cable_here) == 0 &&
+           RUN("ip -n %s addr add " THERE "/24 dev %s", there, cable_there) == 0 &&
+           RUN("ip -n %s link set %s up", here, cable_here) == 0 &&
+           RUN("ip -n %s link set %s up", there, cable_there) == 0 &&
+           RUN("ip -n %s link set lo up", here) == 0 &&
+           RUN("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
                "-subj /CN=" HERE " -addext subjectAltName=DNS:" HERE ",IP:" HERE
                " -keyout %s/key.pem -out %s/ca.pem",
                work, work) == 0;
@@ -145,7 +145,7 @@ static void open_stage(void) {
     copy_file("ca.pem", "cert.pem");
     copy_file("key.pem", "cert.pem");
     snprintf(extra, sizeof extra,
-             "listen: {tcp: \"tls+tcp://" HERE ":7433\", token_file: %s/token, cert_file: "
+             "listen: {tcp: \"" DOOR "\", token_file: %s/token, cert_file: "
              "%s/cert.pem}\n",
              work, work);
     tr_stage_now.netns = netns_fd(here);
@@ -162,22 +162,11 @@ static void a_worker_joins_over_tls(void) {
     snprintf(model, sizeof model, "%s/random.gguf", tr_stage_now.folder);
     snprintf(token, sizeof token, "%s/token", work);
     snprintf(ca, sizeof ca, "%s/ca.pem", work);
-    const char *argv[] = {"troupe-worker",
-                          "--model",
-                          model,
-                          "--name",
-                          "random",
-                          "--join",
-                          "tls+tcp://" HERE ":7433",
-                          "--token-file",
-                          token,
-                          "--ca-file",
-                          ca,
-                          "--context",
-                          "4096",
-                          "--threads",
-                          "1",
-                          NULL};
+    static const char url[] = DOOR;
+    const char *argv[] = {"troupe-worker", "--model",   model, "--name",
+                          "random",        "--join",    url,   "--token-file",
+                          token,           "--ca-file", ca,    "--context",
+                          "4096",          "--threads", "1",   NULL};
     int daemons = tr_stage_now.netns;
     tr_stage_now.netns = netns_fd(there);
     joined = tr_stage_spawn(argv, -1);
@@ -197,7 +186,7 @@ static void a_cut_cable_leaves_the_stream_unbroken(void) {
     tr_stream *stream = stream_open(client, 200, 4);
     CU_ASSERT_EQUAL(read_on(stream, text, sizeof text, 3), TR_OK);
     CU_ASSERT_EQUAL(tr_stage_active(watcher, "random"), 2);
-    CU_ASSERT_EQUAL_FATAL(run("ip -n %s link set %s down", there, cable_there), 0);
+    CU_ASSERT_EQUAL_FATAL(RUN("ip -n %s link set %s down", there, cable_there), 0);
     long began = tr_stage_now_ms();
     CU_ASSERT_EQUAL(read_on(stream, text, sizeof text, -1), TR_DONE);
     printf("\n    went on after the cut, %ld ms in all\n", tr_stage_now_ms() - began);
