@@ -104,22 +104,22 @@ def measure_first(o):
         daemon = Daemon(o.build, f"local: {{m: {{file: '{o.model}', preload: true, context: {room}, sequences: {streams}}}}}\n")
         client, worker, path, engine = [], [], [], []
         try:
-            output([f"{o.build}/tests/bench_ask", daemon.url, "m", PROMPT, str(streams), "24", "1"])  # loads the model
+            output([f"{o.build}/tests/bench_ask", daemon.url, "m", PROMPT, str(streams), str(o.tokens), "1"])  # loads the model
             for _ in range(o.rounds):
                 before, engine_before = daemon.cpu_ms(), daemon.workers_cpu_ms()
-                line = json.loads(output([f"{o.build}/tests/bench_ask", daemon.url, "m", PROMPT, str(streams), "24", "3"]))
+                line = json.loads(output([f"{o.build}/tests/bench_ask", daemon.url, "m", PROMPT, str(streams), str(o.tokens), "3"]))
                 client.append(line)
                 path.append((daemon.cpu_ms() - before + 4 * line["client_cpu_ms_per_round"]) / line["tokens"])
                 engine.append((daemon.workers_cpu_ms() - engine_before) / line["tokens"])
                 worker.append(json.loads(output([f"{o.build}/bin/troupe-worker", "--log-level", "error", "--model", o.model,
-                                                 "--bench", PROMPT, "--streams", str(streams), "--tokens", "24", "--rounds", "3",
+                                                 "--bench", PROMPT, "--streams", str(streams), "--tokens", str(o.tokens), "--rounds", "3",
                                                  "--context", str(room)])))
         finally:
             daemon.stop()
         median = lambda rows, name, digits: round(statistics.median(row[name] for row in rows), digits)
         ratio = statistics.median(c["first_token_ms"] / w["first_token_ms"] for c, w in zip(client, worker))
         rate = statistics.median(c["per_second"] / w["per_second"] for c, w in zip(client, worker))
-        say(bench="first", streams=streams, rounds=o.rounds, client_ms=median(client, "first_token_ms", 1),
+        say(bench="first", streams=streams, tokens=o.tokens, rounds=o.rounds, client_ms=median(client, "first_token_ms", 1),
             worker_ms=median(worker, "first_token_ms", 1), ratio=round(ratio, 2), goal=1.2, met=ratio <= 1.2, rate_ratio=round(rate, 2),
             bench_cpu_ms_per_token=median(worker, "cpu_ms_per_token", 2), worker_cpu_ms_per_token=round(statistics.median(engine), 2),
             daemon_and_client_cpu_ms_per_token=round(statistics.median(path), 3))
@@ -186,6 +186,7 @@ def main():
     parser.add_argument("--build", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build"))
     parser.add_argument("--model", default=cache + "/models/default.gguf")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--chunks", type=int, default=20000)
     parser.add_argument("--seconds", type=float, default=10)
     parts = {"idle": measure_idle, "first": measure_first, "cli": measure_cli, "ipc": measure_ipc}
