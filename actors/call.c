@@ -20,15 +20,23 @@ typedef enum call_state {
     NEW,       /* no SUBMIT yet */
     RESERVING, /* a gate has been asked */
     STREAMING, /* a backend has the request */
+    PAUSED,    /* the client takes nothing: no gate and no backend is held */
     ENDED,     /* the terminal has been sent */
     STATE_N
 } call_state;
 
 static const bool may[STATE_N][STATE_N] = {
-    [NEW] = {[RESERVING] = true, [ENDED] = true},
+    [NEW] = {[RESERVING] = true, [PAUSED] = true, [ENDED] = true},
     [RESERVING] = {[STREAMING] = true, [ENDED] = true},
-    [STREAMING] = {[RESERVING] = true, [ENDED] = true},
+    [STREAMING] = {[RESERVING] = true, [PAUSED] = true, [ENDED] = true},
+    [PAUSED] = {[RESERVING] = true, [ENDED] = true},
 };
+
+/* A stream that can be resumed gives its sequence back when its client has read nothing for so
+ * long: others wait for it. */
+#define PAUSE_MS 1000U
+/* Less room than this counts as none. */
+#define ROOM_min 512U
 
 /* The token ids of an owed refund gather up to this many bytes. */
 #define REFUND_BYTES 4096U
@@ -193,11 +201,16 @@ static bool is_starved(const call *c) {
     return c->credit_messages == 0 || c->credit_bytes < TR_DELTA_max;
 }
 
+/* Whether not even a token's DELTA may come. */
+static bool is_shut(const call *c) {
+    return c->credit_messages == 0 || c->credit_bytes < ROOM_min;
+}
+
 /* --- limits in time --- */
 
 typedef struct limit {
     uint64_t due_us;
-    tr_err err;
+    tr_err err; /* TR_OK: not the end, the call pauses */
     const char *text;
     uint32_t ms;
 } limit;
@@ -206,10 +219,12 @@ static limit next_limit(const call *c) {
     limit total = {c->began_us + (uint64_t)c->head.total_ms * 1000, TR_ERR_TIMEOUT,
                    "the answer was not complete within the total limit of", c->head.total_ms};
     limit phase;
-    if (c->state != STREAMING) {
+    if (c->state != STREAMING && c->state != PAUSED) {
         return total;
     }
-    if (is_starved(c)) {
+    if (c->state == STREAMING && is_shut(c) && c->token_count > 0 && !c->untracked) {
+        phase = (limit){c->starved_us + PAUSE_MS * 1000ULL, TR_OK, "", PAUSE_MS};
+    } else if (is_starved(c) || c->state == PAUSED) {
         phase = (limit){c->starved_us + (uint64_t)c->stalled_ms * 1000, TR_ERR_STALLED,
                         "the client has not read its stream for", c->stalled_ms};
     } else if (c->first_token_us == 0) {
@@ -234,6 +249,11 @@ static tr_err arm(tr_self *self, call *c) {
     return tr_timer_start(self, due > now ? due - now : 0, 0, &c->timer);
 }
 
+static tr_err pause(tr_self *self, call *c) {
+    set_state(c, PAUSED);
+    return arm(self, c);
+}
+
 static tr_err time_came(tr_self *self, call *c, uint64_t id) {
     if (id != c->timer) {
         return TR_OK;
@@ -242,6 +262,10 @@ static tr_err time_came(tr_self *self, call *c, uint64_t id) {
     limit now = next_limit(c);
     if (now.due_us > tr_now_us(self)) {
         return arm(self, c);
+    }
+    if (now.err == TR_OK) {
+        leave_attempt(self, c, TR_OK);
+        return pause(self, c);
     }
     return failf(self, c, now.err, "%s %u ms", now.text, now.ms);
 }
@@ -400,7 +424,7 @@ static tr_err submitted(tr_self *self, call *c, tr_msg *msg) {
     if (submit->resume_count > 0) {
         return failf(self, c, TR_ERR_INVALID, "only the daemon resumes streams");
     }
-    return ask_gate(self, c, TR_ID_NONE);
+    return is_shut(c) ? pause(self, c) : ask_gate(self, c, TR_ID_NONE);
 }
 
 /* Grants on what the client granted, and what is owed for ids, as far as one CREDIT may carry. */
@@ -428,6 +452,9 @@ static tr_err credit_came(tr_self *self, call *c, const tr_credit *credit) {
     c->credit_messages = messages;
     c->credit_bytes = bytes;
     c->progress_us = tr_now_us(self); /* the idle limit did not run while there was no credit */
+    if (c->state == PAUSED && !is_shut(c)) {
+        return ask_gate(self, c, TR_ID_NONE);
+    }
     if (c->state != STREAMING) {
         return TR_OK;
     }
@@ -602,7 +629,7 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
 }
 
 static void describe(const void *state, char *buf, size_t size) {
-    static const char *const names[STATE_N] = {"new", "waiting", "streaming", "ended"};
+    static const char *const names[STATE_N] = {"new", "waiting", "streaming", "paused", "ended"};
     const call *c = state;
     snprintf(buf, size, "%s target=%s deltas=%u%s", names[c->state], c->target.label, c->seq,
              c->credit_messages == 0 ? " client behind" : "");

@@ -173,9 +173,9 @@ static void backend_beyond_its_messages_is_stopped(void) {
 static void backend_beyond_its_bytes_is_stopped(void) {
     call_rig r;
     rig_up(&r, 1);
-    rig_begin(&r, "tiny", 100, 100);
+    rig_begin(&r, "tiny", 100, 1000);
     tr_msg_free(rig_grant(&r, &r.backend));
-    char text[90];
+    char text[990];
     memset(text, 'y', sizeof text - 1);
     text[sizeof text - 1] = '\0';
     stand_in_send(&r.backend, r.call, rig_delta(0, text, NULL, 0), 1);

@@ -138,6 +138,46 @@ static void deaths_while_the_client_does_not_read_are_not_held_against_it(void) 
     rig_down(&r);
 }
 
+static void unread_stream_gives_its_sequence_back_and_goes_on_with_credit(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_begin(&r, "tiny", 1, 200000);
+    tr_msg_free(rig_grant(&r, &r.backend));
+    int32_t id = 7;
+    stand_in_send(&r.backend, r.call, rig_delta(0, "t", &id, 1), 1);
+    stand_in_clear(&r.door);
+    puppet_wait_us(r.node, 999000);
+    CU_ASSERT_EQUAL(stand_in_count(&r.gate), 0);
+    puppet_wait_us(r.node, 1000);
+    tr_msg *cancel = stand_in_expect(&r.backend, TR_KIND_CANCEL);
+    CU_ASSERT_EQUAL(cancel->ref, 1);
+    tr_msg_free(cancel);
+    rig_expect_settled(&r, 1);
+    stand_in_send(&r.backend, r.call, rig_delta(1, "late", (int32_t[]){8}, 1), 1);
+    CU_ASSERT_EQUAL(stand_in_count(&r.door), 0);
+    stand_in_send(&r.door, r.call, tr_msg_credit(2, 1000), DOOR_REF);
+    tr_msg *submit = rig_grant(&r, &r.backend);
+    expect_resume_tokens(submit, &id, 1);
+    tr_msg_free(submit);
+    stand_in_send(&r.backend, r.call, rig_delta(0, "u", (int32_t[]){8}, 1), 2);
+    stand_in_clear(&r.door);
+    stand_in_send(&r.backend, r.call, rig_done(), 2);
+    rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+    rig_down(&r);
+}
+
+static void request_without_credit_holds_no_gate(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_begin(&r, "tiny", 0, 0);
+    CU_ASSERT_EQUAL(stand_in_count(&r.gate), 0);
+    stand_in_send(&r.door, r.call, tr_msg_credit(10, 100000), DOOR_REF);
+    tr_msg_free(rig_grant(&r, &r.backend));
+    stand_in_send(&r.backend, r.call, rig_done(), 1);
+    rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+    rig_down(&r);
+}
+
 static void text_without_tokens_cannot_be_resumed(void) {
     for (int crash = 0; crash < 2; crash++) {
         call_rig r;
@@ -223,6 +263,8 @@ int main(void) {
         PUPPET_TEST(request_that_kills_three_backends_without_a_token_fails),
         PUPPET_TEST(each_new_token_gives_three_lives_again),
         PUPPET_TEST(deaths_while_the_client_does_not_read_are_not_held_against_it),
+        PUPPET_TEST(unread_stream_gives_its_sequence_back_and_goes_on_with_credit),
+        PUPPET_TEST(request_without_credit_holds_no_gate),
         PUPPET_TEST(text_without_tokens_cannot_be_resumed),
         PUPPET_TEST(backend_that_dies_before_the_first_delta_is_replaced),
         PUPPET_TEST(stream_longer_than_a_submit_can_replay_has_one_life),
