@@ -226,12 +226,16 @@ static void byte_by_byte_is_a_valid_session(void) {
 
 /* Whoever serves it is killed before a token could come; three of them, and no more. */
 static void a_poisonous_prompt_fails_and_the_pool_lives(void) {
-    uint8_t bytes[512];
+    static uint8_t bytes[8192];
+    static char slow[4096]; /* reading it takes long enough for the killer */
     raw_frame frame = {.kind = 0};
     bool came = false;
     int killed = 0;
     int fd = greeted();
-    CU_ASSERT_TRUE(raw_write(fd, bytes, raw_submit(bytes, 7, "random", body, 0, 0)));
+    int used = snprintf(slow, sizeof slow, "{\"messages\":[{\"role\":\"user\",\"content\":\"");
+    memset(slow + used, 'a', 3700);
+    snprintf(slow + used + 3700, sizeof slow - (size_t)used - 3700, "\"}]}");
+    CU_ASSERT_TRUE(raw_write(fd, bytes, raw_submit(bytes, 7, "random", slow, 256, 262144)));
     long until = tr_stage_now_ms() + 20000;
     while (!came && killed < 10 && tr_stage_now_ms() < until) {
         pid_t pid =
