@@ -71,7 +71,9 @@ typedef struct call {
     uint32_t tokens_at_attempt;
     uint32_t barren; /* workers that died in a row without a new token */
     uint32_t resumes;
-    bool untracked; /* something went out that no other worker could go on from */
+    uint32_t pauses; /* attempts that only went on after a pause */
+    uint32_t model;  /* whose tokens these are: tr_granted */
+    bool untracked;  /* something went out that no other worker could go on from */
     uint64_t submitted_us, progress_us, starved_us, first_token_us;
     uint32_t queue_ms;
 } call;
@@ -111,7 +113,8 @@ static tr_str label_of(const call *c) {
 }
 
 static uint16_t attempts_of(const call *c) {
-    return (uint16_t)(c->attempt < UINT16_MAX ? c->attempt : UINT16_MAX);
+    uint64_t attempts = c->attempt - c->pauses; /* a pause is not the attempt's end */
+    return (uint16_t)(attempts < UINT16_MAX ? attempts : UINT16_MAX);
 }
 
 /* Sends the one terminal; the actor's end (stop) gives everything back. */
@@ -206,6 +209,11 @@ static bool is_shut(const call *c) {
     return c->credit_messages == 0 || c->credit_bytes < ROOM_min;
 }
 
+/* Whether the present backend has to read all that was before its first own token. */
+static bool is_replaying(const call *c) {
+    return c->token_count > 0 && c->token_count == c->tokens_at_attempt;
+}
+
 /* --- limits in time --- */
 
 typedef struct limit {
@@ -227,7 +235,7 @@ static limit next_limit(const call *c) {
     } else if (is_starved(c) || c->state == PAUSED) {
         phase = (limit){c->starved_us + (uint64_t)c->stalled_ms * 1000, TR_ERR_STALLED,
                         "the client has not read its stream for", c->stalled_ms};
-    } else if (c->first_token_us == 0) {
+    } else if (c->first_token_us == 0 || is_replaying(c)) {
         phase = (limit){c->submitted_us + (uint64_t)c->head.first_token_ms * 1000, TR_ERR_TIMEOUT,
                         "no first token came within", c->head.first_token_ms};
     } else {
@@ -315,6 +323,11 @@ static uint32_t clamp(uint64_t number, uint32_t max) {
 static tr_err granted(tr_self *self, call *c, const tr_granted *grant) {
     set_state(c, STREAMING);
     c->queue_ms += grant->queue_ms;
+    if (c->token_count > 0 && grant->model != c->model) {
+        return failf(self, c, TR_ERR_CRASHED,
+                     "the model of %s was replaced in the middle of the answer", c->target.label);
+    }
+    c->model = grant->model;
     c->backend = grant->backend;
     c->submitted_us = c->progress_us = tr_now_us(self);
     c->refund_bytes = 0;
@@ -452,7 +465,11 @@ static tr_err credit_came(tr_self *self, call *c, const tr_credit *credit) {
     c->credit_messages = messages;
     c->credit_bytes = bytes;
     c->progress_us = tr_now_us(self); /* the idle limit did not run while there was no credit */
+    if (!is_shut(c)) {
+        c->starved_us = c->progress_us; /* it reads */
+    }
     if (c->state == PAUSED && !is_shut(c)) {
+        c->pauses += c->attempt > 0;
         return ask_gate(self, c, TR_ID_NONE);
     }
     if (c->state != STREAMING) {

@@ -14,6 +14,8 @@
 #include <stdio.h>
 
 #include "inference/pool_line.h"
+
+#include <string.h>
 #include "protocol/assert.h"
 #include "runtime/memory.h"
 
@@ -235,8 +237,12 @@ static bool grant(tr_self *self, tri_pool *pool, tri_holder *h, tri_member *m) {
         return false;
     }
     uint64_t waited_ms = (tr_now_us(self) - h->came_us) / 1000;
-    *(tr_granted *)msg->data = (tr_granted){
-        .backend = m->id, .queue_ms = waited_ms < UINT32_MAX ? (uint32_t)waited_ms : UINT32_MAX};
+    uint32_t model;
+    memcpy(&model, pool->digest, sizeof model);
+    *(tr_granted *)msg->data =
+        (tr_granted){.backend = m->id,
+                     .queue_ms = waited_ms < UINT32_MAX ? (uint32_t)waited_ms : UINT32_MAX,
+                     .model = model};
     msg->ref = h->ref;
     h->place = TRI_GRANTED;
     h->member = m;

@@ -44,7 +44,7 @@ typedef struct tr_reserve {
 typedef struct tr_granted {
     tr_id backend;
     uint32_t queue_ms; /* how long it waited */
-    uint32_t reserved;
+    uint32_t model;    /* tells one model from another: tokens of one go on in the same only */
 } tr_granted;
 
 /* SETTLE's data. */

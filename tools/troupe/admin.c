@@ -242,6 +242,10 @@ int tri_cmd_start(const tri_args *args) {
         return tri_usage("start", "the daemon's sockets are set in its configuration (listen)");
     }
     if (answers(args)) {
+        if (args->config != NULL) {
+            return tri_fail(TR_ERR_EXISTS, "a daemon runs already and keeps its configuration: "
+                                           "`troupe stop` it first");
+        }
         if (!args->quiet) {
             fputs("troupe: a daemon runs already\n", stderr);
         }

@@ -102,6 +102,9 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     options.model = args->model;
     options.provider = args->provider;
     options.base_url = args->base_url;
+    if (args->base_url != NULL && args->provider == NULL) {
+        options.provider = "openai-compatible";
+    }
     options.system = args->system;
     options.extra_json = args->extra;
     options.stop = args->stops;

@@ -26,7 +26,7 @@ const tri_command tri_commands[] = {
      tri_cmd_embed},
     {"tokens", "[PROMPT...]", "count a prompt's tokens", "model provider base-url system timeout",
      tri_cmd_tokens},
-    {"models", "[PROVIDER]", "which models there are and which are loaded", "", tri_cmd_models},
+    {"models", "", "which models there are and which are loaded", "", tri_cmd_models},
     {"load", "MODEL", "load a local model now", "timeout", tri_cmd_load},
     {"unload", "MODEL", "let a model go when its running answers are done", "timeout",
      tri_cmd_unload},
@@ -112,7 +112,10 @@ static const cli_option options[] = {
      "more fields for the provider, as an object",
      false},
     {{"no-stream", no_argument, NULL, NO_STREAM}, NULL, "print the answer when it is whole", false},
-    {{"stream", no_argument, NULL, STREAM}, NULL, "print lines as they come, each labelled", false},
+    {{"stream", no_argument, NULL, STREAM},
+     NULL,
+     "print each answer as JSON as soon as it is complete",
+     false},
     {{"timeout", required_argument, NULL, TIMEOUT},
      "TIME",
      "500ms, 30s or 5m, for the whole request",
@@ -417,6 +420,9 @@ static int run(const tri_command *command, int argc, char **argv) {
     }
     args.rest = argv + optind;
     args.rest_count = argc - optind;
+    if (command->synopsis[0] == '\0' && args.rest_count > 0) {
+        return tri_usage(command->name, "\"%s\": nothing can stand here", args.rest[0]);
+    }
     return command->run(&args);
 }
 
@@ -436,7 +442,7 @@ int main(int argc, char **argv) {
         return tri_usage(NULL, "there is no command \"%s\"", name);
     }
     int status = run(command, argc - 1, argv + 1);
-    if (fflush(stdout) != 0 && status == TRI_EXIT_OK) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == TRI_EXIT_OK) {
         fputs("troupe: standard output cannot be written\n", stderr);
         return TRI_EXIT_FAILED;
     }

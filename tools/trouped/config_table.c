@@ -17,7 +17,7 @@ static const tri_field provider_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config_provider, kind),
      .otherwise = "",
-     .text = "Which provider of the catalog it is like (`trouped --providers` lists them); empty = "
+     .text = "Which provider of the catalog it is like (`troupe models` lists them); empty = "
              "the one of its own name."},
     {.name = "base_url",
      .type = TRI_FIELD_TEXT,
