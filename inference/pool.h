@@ -28,6 +28,7 @@
 #define TR_POOL_WAITING_max 8192 /* RESERVEs that wait, unless the spec says less */
 #define TR_POOL_WORKERS_max 64   /* of either sort */
 #define TR_POOL_SILENCE_MS_default 10000
+#define TR_POOL_SILENCE_MS_min 500
 #define TR_POOL_HANG_MS_default 120000
 
 typedef struct tr_pool_spec {
@@ -44,8 +45,12 @@ typedef struct tr_pool_spec {
     bool preload;
     uint64_t idle_unload_ms; /* 0 = never */
     uint32_t waiting_max;    /* 0 = TR_POOL_WAITING_max */
-    uint32_t silence_ms;     /* a worker that says nothing for so long is killed; 0 = the default */
-    uint32_t hang_ms; /* and one that works without getting on for so long; 0 = the default */
+    /* A worker that says nothing for silence_ms is given up and killed, and so is one that works
+     * without getting on for hang_ms (a load that stands still, a decode that never ends). An end
+     * that closes nothing, a cut cable, is noticed within 1.5 silence_ms. At least
+     * TR_POOL_SILENCE_MS_min; 0 = the default. */
+    uint32_t silence_ms;
+    uint32_t hang_ms;
 } tr_pool_spec;
 
 typedef struct tr_pool_plan tr_pool_plan;

@@ -21,12 +21,17 @@ static tr_err copy_text(char **ret_text, const char **text) {
     return *ret_text != NULL ? TR_OK : TR_ERR_NOMEM;
 }
 
+static uint32_t limit_ms(uint32_t given, uint32_t otherwise) {
+    uint32_t ms = given != 0 ? given : otherwise;
+    return ms > TR_POOL_SILENCE_MS_min ? ms : TR_POOL_SILENCE_MS_min;
+}
+
 static void fill_defaults(tr_pool_spec *spec) {
     if (spec->waiting_max == 0 || spec->waiting_max > TR_POOL_WAITING_max) {
         spec->waiting_max = TR_POOL_WAITING_max;
     }
-    spec->silence_ms = spec->silence_ms != 0 ? spec->silence_ms : TR_POOL_SILENCE_MS_default;
-    spec->hang_ms = spec->hang_ms != 0 ? spec->hang_ms : TR_POOL_HANG_MS_default;
+    spec->silence_ms = limit_ms(spec->silence_ms, TR_POOL_SILENCE_MS_default);
+    spec->hang_ms = limit_ms(spec->hang_ms, TR_POOL_HANG_MS_default);
 }
 
 static void write_specs(tr_pool_plan *plan) {

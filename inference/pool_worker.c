@@ -7,8 +7,9 @@
  * answers with a new one. A worker that cannot load ends normally: starting it again would not
  * help. Runs on its shard only.
  *
- * Heartbeats: PING every 100 ms while it loads, every second while it has streams, else every 5 s.
- * No answer for silence_ms, or work without progress for hang_ms, and it is lost.
+ * Heartbeats: PING every 100 ms while it loads, every second while it has streams, else every 5 s;
+ * at least two in silence_ms. No answer for silence_ms, or work without progress for hang_ms, and
+ * it is lost.
  */
 #include "inference/pool_worker.h"
 
@@ -25,6 +26,7 @@
 #define BEAT_LOADING_US 100000U
 #define BEAT_BUSY_US 1000000U
 #define BEAT_IDLE_US 5000000U
+#define BEATS_A_SILENCE 2U
 #define LATE_US 500000U
 #define LINGER_US 250000U      /* its last words, after it exited */
 #define GOOD_ORDER_US 2000000U /* to end by itself */
@@ -232,10 +234,13 @@ static tr_err process_came(tr_self *self, tri_worker *w, const tr_process_event 
 
 /* --- heartbeats --- */
 
+/* A short limit of silence needs more questions, or it would be kept to by chance only. */
 static uint64_t beat_us(const tri_worker *w) {
-    return w->note.state == TRI_WORKER_LOADING ? BEAT_LOADING_US
-           : w->row_count > 0                  ? BEAT_BUSY_US
-                                               : BEAT_IDLE_US;
+    uint64_t usual_us = w->note.state == TRI_WORKER_LOADING ? BEAT_LOADING_US
+                        : w->row_count > 0                  ? BEAT_BUSY_US
+                                                            : BEAT_IDLE_US;
+    uint64_t limit_us = (uint64_t)w->plan->spec.silence_ms * 1000 / BEATS_A_SILENCE;
+    return usual_us < limit_us ? usual_us : limit_us;
 }
 
 static tr_err arm_beat(tr_self *self, tri_worker *w) {

@@ -274,6 +274,38 @@ static void a_half_open_link_is_noticed(void) {
     tear_down();
 }
 
+/* Also when nothing runs there, and nobody would be asked for a long time. */
+static void a_short_limit_of_silence_is_kept(void) {
+    tr_pool_spec spec = plain;
+    spec.silence_ms = 1000;
+    set_up(&spec, NULL);
+    load();
+    pool_stage_wait_ms(&the.stage, 30000);
+    pool_worker *w = pool_stage_worker(&the.stage, 0);
+    CU_ASSERT(w->alive);
+    w->silent = true;
+    w->manner.ignores_terminate = true;
+    pool_stage_wait_ms(&the.stage, 900);
+    CU_ASSERT(w->alive);
+    pool_stage_wait_ms(&the.stage, 650);
+    CU_ASSERT_FALSE(w->alive);
+    tear_down();
+}
+
+static void no_limit_is_shorter_than_an_answer_may_take(void) {
+    tr_pool_spec spec = plain;
+    spec.silence_ms = spec.hang_ms = 1;
+    set_up(&spec, &(pool_manner){.stays_loading = true});
+    (void)reserved();
+    pool_worker *w = pool_stage_worker(&the.stage, 0);
+    w->busy = true;
+    pool_stage_wait_ms(&the.stage, TR_POOL_SILENCE_MS_min - 100);
+    CU_ASSERT(w->alive);
+    pool_stage_wait_ms(&the.stage, 300);
+    CU_ASSERT_FALSE(w->alive);
+    tear_down();
+}
+
 /* ---- workers that join ---- */
 
 static void a_worker_that_joins_serves_and_may_leave(void) {
@@ -358,6 +390,8 @@ int main(void) {
         PUPPET_TEST(an_idle_worker_may_stand_still),
         PUPPET_TEST(a_load_that_stands_still_is_given_up),
         PUPPET_TEST(a_half_open_link_is_noticed),
+        PUPPET_TEST(a_short_limit_of_silence_is_kept),
+        PUPPET_TEST(no_limit_is_shorter_than_an_answer_may_take),
         PUPPET_TEST(a_worker_that_joins_serves_and_may_leave),
         PUPPET_TEST(without_any_worker_a_request_is_refused_with_advice),
         PUPPET_TEST(a_worker_with_another_model_file_is_turned_away),
