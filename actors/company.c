@@ -21,6 +21,10 @@
 /* Restarts of a group of leaves before the group is given up and its neighbours restart too. */
 #define GROUP_INTENSITY 10
 #define GROUP_PERIOD_MS 10000
+/* Of the root: OTP's default, one restart in five seconds, would end the daemon, with all its
+ * connections and loaded models, at the gateway's second crash. */
+#define ROOT_INTENSITY 3
+#define ROOT_PERIOD_MS 60000
 
 enum { KIND_STOP = 121 };
 
@@ -43,6 +47,7 @@ struct tr_company {
     /* seq_cst: either the founder sees that it was asked to stop when the tree is up, or the one
      * who asks sees the founder's id (services.h) */
     _Atomic bool stop_asked;
+    _Atomic uint32_t drain_ms; /* relaxed would do: a number by itself */
     /* the plan */
     tr_child_spec root[5];
     tr_supervisor_args root_args, providers_args, limiters_args, pools_args, desks_args;
@@ -158,6 +163,8 @@ static void plan_root(tr_company *c) {
     c->root[4] = leaf("gateway", &tr_gateway, &c->gateway, sizeof c->gateway);
     c->root[4].shutdown_ms = GATEWAY_SHUTDOWN_MS;
     c->root_args = (tr_supervisor_args){.strategy = TR_REST_FOR_ONE,
+                                        .intensity = ROOT_INTENSITY,
+                                        .period_ms = ROOT_PERIOD_MS,
                                         .children = c->root,
                                         .child_count = sizeof c->root / sizeof *c->root};
 }
@@ -166,28 +173,64 @@ static void plan_root(tr_company *c) {
 
 typedef struct founder {
     tr_company *company;
-    tr_id root;
-    uint64_t monitor;
+    uint64_t watch; /* of the root */
+    tr_msg *exit;   /* for the root, made before it: a stop needs no memory. NULL once sent */
     uint64_t timer;
-    bool up;
+    bool told_up, up; /* `up` has been called; with TR_OK */
+    bool told_down;
     bool stopping;
 } founder;
+
+static void tell_up(founder *f, tr_err err) {
+    tr_company *c = f->company;
+    TR_ASSERT(!f->told_up);
+    f->told_up = true;
+    f->up = err == TR_OK;
+    c->spec.up(c->spec.arg, err, err != TR_OK && c->why[0] != '\0' ? c->why : tr_err_text(err));
+}
+
+/* Before the root's end only when the founder dies itself: whoever waits must hear of it. */
+static void tell_down(founder *f, tr_err reason) {
+    const tr_company_spec *spec = &f->company->spec;
+    if (f->up && !f->told_down) {
+        f->told_down = true;
+        spec->down(spec->arg, reason);
+    }
+}
+
+/* No memory for the founder, or for what it needs to start the tree. */
+static void founder_failed(void *arg, tr_err err) {
+    founder nobody = {.company = arg};
+    tell_up(&nobody, err);
+}
 
 static tr_err found(tr_self *self, void *state, const void *args) {
     founder *f = state;
     f->company = *(tr_company *const *)args;
-    tr_services_set_company(f->company->spec.services, tr_self_id(self));
+    f->exit = tr_exit_message();
+    if (f->exit == NULL) {
+        return TR_ERR_NOMEM;
+    }
     tr_spawn_spec spec = {.behaviour = &tr_supervisor,
                           .args = &f->company->root_args,
                           .args_size = sizeof f->company->root_args,
                           .name = "root",
                           .registers = true};
-    return tr_spawn_on(self, tr_self_shard(self), &spec, 1);
+    tr_err err = tr_spawn_watched(self, tr_self_shard(self), &spec, 1, &f->watch);
+    if (err != TR_OK) {
+        tr_msg_free(f->exit);
+        return err;
+    }
+    tr_services_set_company(f->company->spec.services, tr_self_id(self));
+    return TR_OK;
 }
 
 static tr_err end_root(tr_self *self, founder *f) {
     tr_timer_cancel(self, &f->timer);
-    tr_exit(self, f->root, TR_ERR_SHUTDOWN);
+    if (f->exit != NULL) {
+        tr_exit_watched(self, tr_self_shard(self), f->watch, TR_ERR_SHUTDOWN, f->exit);
+        f->exit = NULL;
+    }
     return TR_OK;
 }
 
@@ -200,23 +243,22 @@ static tr_err begin_stop(tr_self *self, founder *f) {
     if (tr_services_drain(services)) {
         return end_root(self, f);
     }
+    uint32_t drain_ms = atomic_load(&f->company->drain_ms);
     tr_log(TR_LOG_INFO, self, "draining: no new requests", "running=%u limit_ms=%u",
-           tr_services_running(services), f->company->spec.drain_ms);
-    return tr_timer_start(self, (uint64_t)f->company->spec.drain_ms * 1000, 0, &f->timer);
+           tr_services_running(services), drain_ms);
+    if (tr_timer_start(self, (uint64_t)drain_ms * 1000, 0, &f->timer) != TR_OK) {
+        return end_root(self, f); /* no limit could be kept */
+    }
+    return TR_OK;
 }
 
 static tr_err root_started(tr_self *self, founder *f, const tr_started_note *note) {
-    tr_company *c = f->company;
     if (note->err != TR_OK) {
-        tr_err err = (tr_err)note->err;
-        c->spec.up(c->spec.arg, err, c->why[0] != '\0' ? c->why : tr_err_text(err));
+        tell_up(f, (tr_err)note->err);
         return TR_DONE;
     }
-    f->root = note->id;
-    f->up = true;
-    tr_err err = tr_monitor(self, f->root, &f->monitor);
-    c->spec.up(c->spec.arg, err, tr_err_text(err));
-    return err == TR_OK && atomic_load(&c->stop_asked) ? begin_stop(self, f) : err;
+    tell_up(f, TR_OK);
+    return atomic_load(&f->company->stop_asked) ? begin_stop(self, f) : TR_OK;
 }
 
 static tr_err founder_handle(tr_self *self, void *state, tr_msg **msg) {
@@ -227,13 +269,15 @@ static tr_err founder_handle(tr_self *self, void *state, tr_msg **msg) {
     case KIND_STOP:
         return begin_stop(self, f);
     case TR_KIND_DRAINED:
-        return f->stopping && f->timer != 0 ? end_root(self, f) : TR_OK;
+        return f->stopping ? end_root(self, f) : TR_OK;
     case TR_KIND_TIMER:
         return (*msg)->ref == f->timer ? end_root(self, f) : TR_OK;
     case TR_KIND_DOWN: {
-        const tr_company_spec *spec = &f->company->spec;
         tr_err reason = (tr_err)((const tr_ended *)(*msg)->data)->reason;
-        spec->down(spec->arg, f->stopping ? TR_OK : reason);
+        if (!f->told_up) {
+            tell_up(f, reason != TR_OK ? reason : TR_ERR_GONE);
+        }
+        tell_down(f, f->stopping ? TR_OK : reason);
         return TR_DONE;
     }
     default:
@@ -241,11 +285,23 @@ static tr_err founder_handle(tr_self *self, void *state, tr_msg **msg) {
     }
 }
 
+/* Its own death, as for lack of memory, is told like the tree's: nobody would end that any more. */
+static void founder_stop(tr_self *self, void *state, tr_err reason) {
+    founder *f = state;
+    reason = reason == TR_OK ? TR_ERR_GONE : reason;
+    if (!f->told_up) {
+        tell_up(f, reason);
+    }
+    tell_down(f, reason);
+    (void)end_root(self, f);
+}
+
 static const tr_behaviour founder_behaviour = {
     .name = "founder",
     .state_size = sizeof(founder),
     .init = found,
     .handle = founder_handle,
+    .stop = founder_stop,
 };
 
 tr_err tr_company_start(tr_node *node, const tr_company_spec *spec, tr_company **ret) {
@@ -256,6 +312,7 @@ tr_err tr_company_start(tr_node *node, const tr_company_spec *spec, tr_company *
     }
     c->node = node;
     c->spec = *spec;
+    atomic_init(&c->drain_ms, spec->drain_ms);
     c->stop_msg = tr_msg_new(KIND_STOP, 0);
     uint32_t shards = tr_node_shards(node);
     tr_err err = c->stop_msg != NULL ? plan_providers(c, shards) : TR_ERR_NOMEM;
@@ -274,7 +331,7 @@ tr_err tr_company_start(tr_node *node, const tr_company_spec *spec, tr_company *
                                       .args = &c,
                                       .args_size = sizeof(tr_company *),
                                       .name = "founder"};
-        err = tr_node_spawn(node, 0, &founder_spec);
+        err = tr_node_spawn_or(node, 0, &founder_spec, founder_failed, c);
     }
     if (err != TR_OK) {
         tr_company_free(c);

@@ -31,9 +31,11 @@ typedef struct tr_company_spec {
     const tr_provider_limit *limits;
     size_t limit_count;
     uint32_t drain_ms;
-    /* TR_OK: everything listens. Else `why` says what failed, and `down` does not come. */
+    /* Once, whatever happens. TR_OK: everything listens. Else `why` says what failed, and `down`
+     * does not come. */
     void (*up)(void *arg, tr_err err, const char *why);
-    /* The tree has ended: TR_OK after tr_company_stop, else it gave up. */
+    /* The tree has ended: TR_OK after tr_company_stop, else it gave up, or the founder died, which
+     * leaves what still runs to tr_node_end_actors. */
     void (*down)(void *arg, tr_err reason);
     void *arg;
 } tr_company_spec;

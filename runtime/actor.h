@@ -51,6 +51,15 @@ TR_MUST_USE tr_err tr_spawn(tr_self *self, const tr_spawn_spec *spec, tr_id *ret
  * must be static. */
 TR_MUST_USE tr_err tr_spawn_on(tr_self *self, uint32_t shard, const tr_spawn_spec *spec,
                                uint64_t ref);
+/* tr_spawn_on and tr_monitor in one: DOWN{*ret_watch} comes whatever becomes of the child,
+ * STARTED{ref} before it when it is up. */
+TR_MUST_USE tr_err tr_spawn_watched(tr_self *self, uint32_t shard, const tr_spawn_spec *spec,
+                                    uint64_t ref, uint64_t *ret_watch);
+/* As tr_exit to the child that tr_spawn_watched started on `shard` as `watch`, whose id need not be
+ * known. `msg` was made by tr_exit_message before, so that asking it to end needs no memory; it is
+ * taken. */
+tr_msg *tr_exit_message(void); /* NULL when out of memory */
+void tr_exit_watched(tr_self *self, uint32_t shard, uint64_t watch, tr_err reason, tr_msg *msg);
 /* An actor that acks_itself says that it is up (TR_OK), or why not and then ends. */
 void tr_started(tr_self *self, tr_err err);
 

@@ -278,6 +278,8 @@ void tri_spawned(tr_shard *shard, tr_msg *msg) {
     }
     tr_id id;
     tr_err err = tri_start(shard, &spawn->spec, spawner, msg, watch, &id);
-    (void)err; /* the sender hears of it by STARTED */
+    if (err != TR_OK && spawn->failed != NULL) { /* else the sender hears of it by STARTED */
+        spawn->failed(spawn->failed_arg, err);
+    }
     tr_body_unref(body);
 }

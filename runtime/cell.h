@@ -9,8 +9,10 @@
 /* What a SPAWN's body holds; the copies of args and name follow. */
 typedef struct tri_spawn {
     tr_spawn_spec spec;
-    tr_msg *watch; /* MONITOR to attach to the new actor, or NULL */
-    bool answers;  /* STARTED goes to the sender */
+    tr_msg *watch;                         /* MONITOR to attach to the new actor, or NULL */
+    bool answers;                          /* STARTED goes to the sender */
+    void (*failed)(void *arg, tr_err err); /* of tr_node_spawn; NULL = nobody asks */
+    void *failed_arg;
 } tri_spawn;
 
 /* cell.c */
@@ -34,13 +36,5 @@ void tri_tie_attach(tr_self *self, tr_msg *watch); /* MONITOR, of a SPAWN: taken
 /* An actor that never came to life answers its watcher, or one that ends all its ties. */
 void tri_tie_refuse(tr_shard *shard, tr_msg *watch, tr_err reason);
 void tri_ties_end(tr_self *self, tr_err reason);
-/* As tr_spawn_on with tr_monitor in one: DOWN{*ret_watch} comes whatever happens to the child,
- * STARTED{ref} before it when it is up. */
-TR_MUST_USE tr_err tri_spawn_watched(tr_self *self, uint32_t shard, const tr_spawn_spec *spec,
-                                     uint64_t ref, uint64_t *ret_watch);
-/* As tr_exit to the child that tri_spawn_watched started on `shard` as `watch`, whose id need not
- * be known. `msg` was made by tri_exit_message and is taken. */
-tr_msg *tri_exit_message(void);
-void tri_exit_watched(tr_self *self, uint32_t shard, uint64_t watch, tr_err reason, tr_msg *msg);
 
 #endif

@@ -290,8 +290,8 @@ void tri_ties_end(tr_self *self, tr_err reason) {
     }
 }
 
-tr_err tri_spawn_watched(tr_self *self, uint32_t shard, const tr_spawn_spec *spec, uint64_t ref,
-                         uint64_t *ret_watch) {
+tr_err tr_spawn_watched(tr_self *self, uint32_t shard, const tr_spawn_spec *spec, uint64_t ref,
+                        uint64_t *ret_watch) {
     tr_msg *msg;
     tr_err err = tri_spawn_message(spec, true, &msg);
     if (err != TR_OK) {
@@ -316,11 +316,11 @@ tr_err tri_spawn_watched(tr_self *self, uint32_t shard, const tr_spawn_spec *spe
     return TR_OK;
 }
 
-tr_msg *tri_exit_message(void) {
+tr_msg *tr_exit_message(void) {
     return tr_msg_new(TRI_KIND_EXIT_WATCHED, sizeof(tr_ended));
 }
 
-void tri_exit_watched(tr_self *self, uint32_t shard, uint64_t watch, tr_err reason, tr_msg *msg) {
+void tr_exit_watched(tr_self *self, uint32_t shard, uint64_t watch, tr_err reason, tr_msg *msg) {
     *(tr_ended *)(void *)msg->data = (tr_ended){.reason = (uint32_t)reason};
     msg->to = tr_shard_id(self->shard->node, shard);
     msg->from = self->id;

@@ -78,10 +78,7 @@ tr_err tr_node_new(const tr_node_spec *spec, tr_node **ret) {
     return TR_OK;
 }
 
-void tr_node_free(tr_node *node) {
-    if (node == NULL) {
-        return;
-    }
+void tr_node_end_actors(tr_node *node) {
     TR_ASSERT(node->started == 0);
     for (uint32_t i = 0; i < node->spec.shards; i++) {
         node->shards[i].closing = true;
@@ -89,6 +86,13 @@ void tr_node_free(tr_node *node) {
     for (uint32_t i = 0; i < node->spec.shards; i++) {
         tri_shard_end_actors(&node->shards[i]);
     }
+}
+
+void tr_node_free(tr_node *node) {
+    if (node == NULL) {
+        return;
+    }
+    tr_node_end_actors(node);
     tr_transport *transport = node->spec.platform.transport;
     if (transport != NULL && transport->forget != NULL) {
         transport->forget(transport, node);
@@ -123,10 +127,18 @@ void tr_node_stop(tr_node *node) {
 }
 
 tr_err tr_node_spawn(tr_node *node, uint32_t shard, const tr_spawn_spec *spec) {
+    return tr_node_spawn_or(node, shard, spec, NULL, NULL);
+}
+
+tr_err tr_node_spawn_or(tr_node *node, uint32_t shard, const tr_spawn_spec *spec,
+                        void (*failed)(void *arg, tr_err err), void *arg) {
     TR_ASSERT(shard < node->spec.shards);
     tr_msg *msg;
     tr_err err = tri_spawn_message(spec, false, &msg);
     if (err == TR_OK) {
+        tri_spawn *spawn = (tri_spawn *)(void *)msg->body->bytes;
+        spawn->failed = failed;
+        spawn->failed_arg = arg;
         tr_post(node, tr_shard_id(node, shard), msg);
     }
     return err;

@@ -27,7 +27,10 @@ typedef struct tr_node_spec {
 } tr_node_spec;
 
 TR_MUST_USE tr_err tr_node_new(const tr_node_spec *spec, tr_node **ret);
-/* After tr_node_stop; every actor left gets its stop(). NULL is fine. */
+/* After tr_node_stop: every actor left gets its stop(), which may use the platform's tables; free
+ * those only afterwards. Again is fine. */
+void tr_node_end_actors(tr_node *node);
+/* After tr_node_stop, and tr_node_end_actors where that was not called. NULL is fine. */
 void tr_node_free(tr_node *node);
 /* Starts the shards' threads. */
 TR_MUST_USE tr_err tr_node_start(tr_node *node);
@@ -36,6 +39,10 @@ TR_MUST_USE tr_err tr_node_start(tr_node *node);
 void tr_node_stop(tr_node *node);
 /* Before tr_node_start or from any thread: starts an actor on `shard`, without waiting. */
 TR_MUST_USE tr_err tr_node_spawn(tr_node *node, uint32_t shard, const tr_spawn_spec *spec);
+/* The same; when the actor cannot start after all, `failed` says so on that shard, once (it needs
+ * no memory for it). Never when the node ends before it was its turn. */
+TR_MUST_USE tr_err tr_node_spawn_or(tr_node *node, uint32_t shard, const tr_spawn_spec *spec,
+                                    void (*failed)(void *arg, tr_err err), void *arg);
 /* From any thread that is no shard's: sends `msg` (its `from` is kept), taking it always. */
 void tr_post(tr_node *node, tr_id to, tr_msg *msg);
 uint32_t tr_node_shards(const tr_node *node);

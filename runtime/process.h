@@ -48,7 +48,7 @@ struct tr_process_table {
 };
 
 /* Linux's; made once a node. free() kills and reaps what still runs and blocks until it is gone:
- * after tr_node_stop, before tr_node_free. NULL is fine. */
+ * after tr_node_end_actors (whose stop() may abandon), before tr_node_free. NULL is fine. */
 TR_MUST_USE tr_err tr_process_table_linux(tr_process_table **ret);
 void tr_process_table_free(tr_process_table *table);
 

@@ -97,8 +97,8 @@ tr_err tri_child_start(tri_child *child, tr_self *self) {
         return TR_ERR_INVALID;
     }
     TR_ASSERT(child->ask_msg == NULL && child->kill_msg == NULL);
-    child->ask_msg = tri_exit_message();
-    child->kill_msg = tri_exit_message();
+    child->ask_msg = tr_exit_message();
+    child->kill_msg = tr_exit_message();
     if (child->ask_msg == NULL || child->kill_msg == NULL) {
         return TR_ERR_NOMEM;
     }
@@ -109,7 +109,7 @@ tr_err tri_child_start(tri_child *child, tr_self *self) {
                           .registers = child->spec.registers,
                           .mailbox_max = child->spec.mailbox_max,
                           .restarts = child->restarts};
-    return tri_spawn_watched(self, shard_of(child, self), &spec, child->serial, &child->watch);
+    return tr_spawn_watched(self, shard_of(child, self), &spec, child->serial, &child->watch);
 }
 
 void tri_child_stop(tri_child *child, tr_self *self) {
@@ -128,14 +128,14 @@ void tri_child_stop(tri_child *child, tr_self *self) {
     }
     tr_msg *msg = child->ask_msg;
     child->ask_msg = NULL;
-    tri_exit_watched(self, shard_of(child, self), child->watch, TR_ERR_SHUTDOWN, msg);
+    tr_exit_watched(self, shard_of(child, self), child->watch, TR_ERR_SHUTDOWN, msg);
 }
 
 void tri_child_kill(tri_child *child, tr_self *self) {
     tr_msg *msg = child->kill_msg;
     if (msg != NULL) {
         child->kill_msg = NULL;
-        tri_exit_watched(self, shard_of(child, self), child->watch, TR_ERR_CANCELLED, msg);
+        tr_exit_watched(self, shard_of(child, self), child->watch, TR_ERR_CANCELLED, msg);
     }
 }
 

@@ -53,6 +53,7 @@ static void down(void *arg, tr_err reason) {
     pthread_mutex_lock(&d->state_mtx);
     d->down = true;
     bool asked = d->stopping;
+    d->gave_up = !asked;
     pthread_cond_broadcast(&d->state_cond);
     pthread_mutex_unlock(&d->state_mtx);
     if (!asked) {
@@ -61,6 +62,13 @@ static void down(void *arg, tr_err reason) {
             d->options.stop_requested(d->options.arg);
         }
     }
+}
+
+bool tri_daemon_gave_up(tr_daemon *daemon) {
+    pthread_mutex_lock(&daemon->state_mtx);
+    bool gave_up = daemon->gave_up;
+    pthread_mutex_unlock(&daemon->state_mtx);
+    return gave_up;
 }
 
 static void wait_for(tr_daemon *d, const bool *flag) {
@@ -216,11 +224,14 @@ static tr_err start_company(tr_daemon *d) {
 static _Atomic bool taken;
 
 static void free_daemon(tr_daemon *d) {
+    pthread_mutex_lock(&d->state_mtx);
+    d->stopping = true; /* what still runs now ends because we say so */
+    pthread_mutex_unlock(&d->state_mtx);
     if (d->running) {
         tr_node_stop(d->node);
     }
     if (d->node != NULL) {
-        tr_transport_nng()->forget(tr_transport_nng(), d->node);
+        tr_node_end_actors(d->node); /* those left after a failure use the tables */
     }
     tr_process_table_free(d->processes);
     tr_node_free(d->node);

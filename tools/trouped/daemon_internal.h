@@ -50,12 +50,16 @@ struct tr_daemon {
     pthread_mutex_t state_mtx;
     pthread_cond_t state_cond;
     bool up, down, stopping;
+    bool gave_up; /* it went down though nobody had asked */
     tr_err up_err;
     char why[512];
 };
 
 /* Keeps the sentence for tr_daemon_error and returns `err`. */
 tr_err tri_daemon_failed(tr_err err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Whether the supervision tree gave up, so that the program ends as one that failed. Any thread. */
+bool tri_daemon_gave_up(tr_daemon *daemon);
 
 /* plan.c: child specs of providers and pools, and the routes, from the configuration. */
 TR_MUST_USE tr_err tri_plan_models(tr_daemon *d, uint32_t shards);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "tools/trouped/config.h"
-#include "tools/trouped/trouped.h"
+#include "tools/trouped/daemon_internal.h"
 
 static const char usage[] =
     "usage: trouped [OPTION...]\n"
@@ -30,7 +30,8 @@ static const char usage[] =
     "  --help           this text\n"
     "Signals: SIGTERM and SIGINT finish running requests and end, SIGHUP reads the configuration "
     "again.\n"
-    "Exit status: 0 ended as asked, 1 could not start, 2 wrong usage or configuration.\n";
+    "Exit status: 0 ended as asked, 1 could not start or gave up, 2 wrong usage or "
+    "configuration.\n";
 
 /* The configuration file that is meant without --config, or NULL. */
 static const char *find_config(char *buf, size_t size) {
@@ -134,8 +135,9 @@ static int serve(tr_daemon_options *options, int ready_fd) {
         }
     }
     notify("STOPPING=1");
+    bool failed = tri_daemon_gave_up(daemon); /* systemd's on-failure starts another then */
     tr_daemon_stop(daemon);
-    return 0;
+    return failed ? 1 : 0;
 }
 
 int main(int argc, char **argv) {

@@ -5,6 +5,7 @@
 
 #include "protocol/json.h"
 #include "runtime/log.h"
+#include "tests/lib/stand_in.h"
 #include "tests/unit/actors/company_rig.h"
 
 #define ECHO(chunks)                                                                               \
@@ -284,6 +285,37 @@ static void stop_before_it_is_up_is_not_forgotten(void) {
     }
 }
 
+static void kill_gateway(tr_self *self, void *arg) {
+    tr_exit(self, tr_whereis(((company_rig *)arg)->node, "gateway"), TR_ERR_CANCELLED);
+}
+
+static void gateway_may_crash_three_times_in_a_minute(void) {
+    company_rig r;
+    company_start(&r, 1);
+    stand_in killer;
+    stand_in_start(&killer, r.node, 0, NULL);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 3; i++) {
+            stand_in_do(&killer, kill_gateway, &r);
+            peer_wait_us(r.node, 1000000);
+            CU_ASSERT_FALSE(r.down);
+            peer who = {0};
+            company_greet(&r, &who);
+            peer_free(&who);
+        }
+        peer_wait_us(r.node, 60000000);
+    }
+    for (int i = 0; i < 4; i++) {
+        CU_ASSERT_FALSE(r.down);
+        stand_in_do(&killer, kill_gateway, &r);
+        peer_wait_us(r.node, 1000000);
+    }
+    CU_ASSERT(r.down);
+    CU_ASSERT_EQUAL(r.down_reason, TR_ERR_CANCELLED);
+    stand_in_clear(&killer);
+    company_free(&r);
+}
+
 static void second_company_on_one_node_says_why_it_cannot_start(void) {
     company_rig r, second;
     company_start(&r, 1);
@@ -328,6 +360,7 @@ int main(void) {
         PUPPET_TEST(draining_refuses_what_is_new_and_finishes_what_runs),
         PUPPET_TEST(drain_has_a_limit_after_which_streams_get_their_fail),
         PUPPET_TEST(stop_before_it_is_up_is_not_forgotten),
+        PUPPET_TEST(gateway_may_crash_three_times_in_a_minute),
         PUPPET_TEST(second_company_on_one_node_says_why_it_cannot_start),
     };
     tr_log_set(TR_LOG_LOGFMT, TR_LOG_ERROR, 2);

@@ -407,6 +407,29 @@ static void end_of_the_table_kills_what_runs(void) {
     }
 }
 
+/* As after a start that failed half-way: nobody has told the owner to end. */
+static void owner_that_still_runs_ends_before_the_table(void) {
+    stage s;
+    set_up(&s);
+    pid_t pids[3];
+    for (int i = 0; i < 3; i++) {
+        child *c = launch(&s, "hang", NULL);
+        CU_ASSERT_FATAL(tr_probe_await(s.probe, is_up, c));
+        pids[i] = c->spawned.pid;
+    }
+    tr_node_stop(s.node);
+    CU_ASSERT_PTR_NOT_NULL(s.children[2].process);
+    tr_node_end_actors(s.node);
+    CU_ASSERT_PTR_NULL(s.children[2].process); /* its stop() has abandoned them */
+    tr_process_table_free(s.table);
+    tr_node_end_actors(s.node);
+    tr_node_free(s.node);
+    tr_probe_free(s.probe);
+    for (int i = 0; i < 3; i++) {
+        CU_ASSERT(kill(pids[i], 0) == -1 && errno == ESRCH);
+    }
+}
+
 static void what_a_child_leaves_behind_dies_too(void) {
     char path[] = "/tmp/troupe-test-XXXXXX";
     int fd = mkstemp(path);
@@ -478,6 +501,8 @@ int main(int argc, char **argv) {
         {"abandoned_child_dies_in_silence", abandoned_child_dies_in_silence},
         {"hundred_children_are_told_apart", hundred_children_are_told_apart},
         {"end_of_the_table_kills_what_runs", end_of_the_table_kills_what_runs},
+        {"owner_that_still_runs_ends_before_the_table",
+         owner_that_still_runs_ends_before_the_table},
         {"what_a_child_leaves_behind_dies_too", what_a_child_leaves_behind_dies_too},
         {"killed_daemon_takes_its_children_along", killed_daemon_takes_its_children_along},
         CU_TEST_INFO_NULL,
