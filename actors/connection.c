@@ -11,9 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "actors/backlog.h"
 #include "actors/call.h"
 #include "actors/control.h"
 #include "protocol/assert.h"
+#include "protocol/frame.h"
 #include "runtime/link.h"
 #include "runtime/log.h"
 #include "runtime/memory.h"
@@ -22,7 +24,7 @@
 
 #define HELLO_US 5000000U
 #define CLOSING_US 2000000U
-/* What may wait to go out: the streams' windows bound it, this only catches bugs and abuse. */
+/* What may wait to go out whatever windows justify (backlog.h). */
 #define OUT_max (256U * 1024U * 1024U)
 
 typedef enum door_state { STREAMLESS, GREETING, OPEN, CLOSING, STATE_N } door_state;
@@ -38,6 +40,7 @@ typedef struct row {
     uint64_t ref;
     tr_id actor;
     uint64_t monitor;
+    tr_backlog_stream unread;
 } row;
 
 typedef struct connection {
@@ -49,6 +52,7 @@ typedef struct connection {
     uint32_t row_buckets; /* a power of two */
     uint32_t row_count;
     uint64_t requests;
+    tr_backlog unread;
 } connection;
 
 static tr_err init(tr_self *self, void *state, const void *args) {
@@ -105,29 +109,53 @@ static void grow(connection *c) {
 static void remove_row(connection *c, row **at) {
     row *gone = *at;
     *at = gone->next;
+    tr_backlog_ended(&c->unread, &gone->unread);
     tr_free(gone);
     c->row_count--;
 }
 
 /* --- what goes out --- */
 
-static tr_err send(tr_self *self, connection *c, const tr_msg *msg, uint64_t ref) {
-    return msg != NULL ? tr_link_send(c->link, self, msg, ref) : TR_ERR_NOMEM;
-}
-
-static tr_err answer(tr_self *self, connection *c, uint64_t ref, tr_msg *fail) {
-    tr_err err = send(self, c, fail, ref);
-    tr_msg_free(fail);
+/* `r`: whose credit a DELTA costs; NULL = none. */
+static tr_err send(tr_self *self, connection *c, row *r, const tr_msg *msg, uint64_t ref) {
+    tr_err err = msg != NULL ? tr_link_send(c->link, self, msg, ref) : TR_ERR_NOMEM;
+    if (err == TR_OK) {
+        size_t size = TR_FRAME_HEADER_size + msg->size + (msg->body != NULL ? msg->body->size : 0);
+        tr_backlog_queued(&c->unread, r != NULL ? &r->unread : NULL, size, msg->size,
+                          tr_link_pending(c->link));
+    }
     return err;
 }
 
 /* The last word to a client that may not go on: what was queued leaves, then the stream closes. */
 static tr_err close_with(tr_self *self, connection *c, tr_msg *fail) {
-    tr_err err = answer(self, c, 0, fail);
+    tr_err err = send(self, c, NULL, fail, 0);
+    tr_msg_free(fail);
     set_state(c, CLOSING);
     tr_link_finish(c->link, self);
     tr_timer_cancel(self, &c->timer);
     return err == TR_OK ? tr_timer_start(self, CLOSING_US, 0, &c->timer) : err;
+}
+
+/* After a frame was queued with `err`: a client that does not read may not make us hold more. */
+static tr_err bound(tr_self *self, connection *c, tr_err err) {
+    size_t pending = tr_link_pending(c->link);
+    if (err != TR_OK || c->state != OPEN || !tr_backlog_exceeds(&c->unread, pending)) {
+        return err;
+    }
+    tr_log(TR_LOG_WARN, self, "a client does not read what it asks for", "unread=%zu streams=%u",
+           pending, c->row_count);
+    return close_with(self, c,
+                      tr_msg_failf(TR_ERR_OVERLOADED,
+                                   "%zu bytes wait that the client does not read, more than its "
+                                   "credit and %u bytes: the connection is closed",
+                                   pending, TR_BACKLOG_ALLOWANCE));
+}
+
+static tr_err answer(tr_self *self, connection *c, uint64_t ref, tr_msg *fail) {
+    tr_err err = send(self, c, NULL, fail, ref);
+    tr_msg_free(fail);
+    return bound(self, c, err);
 }
 
 /* --- HELLO --- */
@@ -264,6 +292,7 @@ static tr_err refuse(tr_self *self, connection *c, uint64_t ref, tr_err err) {
 static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
     uint64_t ref = (*msg)->ref;
     const tr_submit *submit = (const tr_submit *)(*msg)->data;
+    uint32_t credit = submit->credit_bytes;
     if (*find(c, ref) != NULL) {
         return close_with(
             self, c,
@@ -292,6 +321,7 @@ static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
         return refuse(self, c, ref, err);
     }
     c->requests++;
+    tr_backlog_grant(&c->unread, &(*find(c, ref))->unread, credit);
     err = tr_send(self, actor, msg);
     TR_ASSERT(err == TR_OK); /* an empty mailbox takes it */
     return TR_OK;
@@ -310,12 +340,15 @@ static tr_err frame_came(tr_self *self, void *state, tr_msg **msg) {
         return submit_came(self, c, msg);
     case TR_KIND_CREDIT:
     case TR_KIND_CANCEL: {
-        const row *r = *find(c, (*msg)->ref);
+        row *r = *find(c, (*msg)->ref);
+        if (r != NULL && (*msg)->kind == TR_KIND_CREDIT) {
+            tr_backlog_grant(&c->unread, &r->unread, ((const tr_credit *)(*msg)->data)->bytes);
+        }
         return r != NULL ? tr_send(self, r->actor, msg) : TR_OK; /* it crossed the terminal */
     }
     case TR_KIND_PING: {
         (*msg)->kind = TR_KIND_PONG;
-        return tr_link_send(c->link, self, *msg, (*msg)->ref);
+        return bound(self, c, send(self, c, NULL, *msg, (*msg)->ref));
     }
     case TR_KIND_PONG:
         return TR_OK;
@@ -371,11 +404,12 @@ static tr_err from_request(tr_self *self, connection *c, const tr_msg *msg) {
     row **at = find(c, msg->ref);
     TR_ASSERT(*at != NULL && (*at)->actor == msg->from); /* nothing follows a terminal */
     bool last = msg->kind == TR_KIND_DONE || msg->kind == TR_KIND_FAIL;
+    row *payer = last ? NULL : *at;
     if (last && !TR_PLANTED(TR_BUG_SECOND_TERMINAL)) {
         tr_demonitor(self, (*at)->monitor);
         remove_row(c, at);
     }
-    tr_err err = tr_link_send(c->link, self, msg, msg->ref);
+    tr_err err = bound(self, c, send(self, c, payer, msg, msg->ref));
     return err == TR_ERR_CLOSED || err == TR_ERR_STALLED ? TR_DONE : err;
 }
 
@@ -409,10 +443,11 @@ static tr_err shut_down(tr_self *self, connection *c) {
     tr_err err = TR_OK;
     for (uint32_t i = 0; i < c->row_buckets && err == TR_OK; i++) {
         for (const row *r = c->rows[i]; r != NULL && err == TR_OK; r = r->next) {
-            err =
-                answer(self, c, r->ref,
-                       tr_msg_failf(TR_ERR_SHUTDOWN, "the daemon was stopped before the answer was "
-                                                     "complete"));
+            tr_msg *fail =
+                tr_msg_failf(TR_ERR_SHUTDOWN, "the daemon was stopped before the answer was "
+                                              "complete");
+            err = send(self, c, NULL, fail, r->ref);
+            tr_msg_free(fail);
         }
     }
     return close_with(self, c, tr_msg_failf(TR_ERR_SHUTDOWN, "the daemon was stopped"));

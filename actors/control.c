@@ -1,7 +1,9 @@
 /*
  * One table of verbs. A verb either answers at once or asks other actors first (INSPECT of every
  * shard, STATUS of gates and providers, LOAD and UNLOAD of a pool) and answers when all have come
- * or a second has passed. The answer is one JSON text, sent in pieces as credit allows.
+ * or a second has passed. The answer is one JSON text, sent in pieces as credit allows. Whatever
+ * is still missing when the request's total limit has passed, the pool's word or the client's
+ * credit, FAIL says it.
  */
 #include "actors/control.h"
 
@@ -32,7 +34,9 @@ typedef struct control {
     uint32_t seq;
     const verb *verb;
     char argument[TR_NAME_max + 1]; /* model, id or level */
-    uint64_t timer;
+    uint64_t timer;                 /* for the answers of others */
+    uint64_t total_timer;           /* for the whole request */
+    uint32_t total_ms;
     /* what has been asked and has come */
     uint32_t asked;
     tr_body *answers[ANSWERS_max];
@@ -412,10 +416,6 @@ static tr_err begin(tr_self *self, control *c, const tr_json_value *request) {
         }
         memcpy(c->argument, value.ptr, value.size);
     }
-    c->routes = tr_services_routes(c->services);
-    if (c->routes == NULL) {
-        return TR_ERR_BUG;
-    }
     tr_err err = c->verb->ask != NULL ? c->verb->ask(self, c) : TR_DONE;
     if (err == TR_DONE) {
         return c->ended ? TR_DONE : c->verb->answer(self, c);
@@ -432,12 +432,23 @@ static tr_err submitted(tr_self *self, control *c, const tr_msg *msg) {
     c->ref = msg->ref;
     c->credit_messages = submit->credit_messages;
     c->credit_bytes = submit->credit_bytes;
+    c->routes = tr_services_routes(c->services);
+    if (c->routes == NULL) {
+        return TR_ERR_BUG;
+    }
+    uint32_t otherwise = tr_routes_of(c->routes)->limits.total_ms;
+    c->total_ms = submit->total_ms != 0 ? submit->total_ms : otherwise;
+    c->total_ms = c->total_ms != 0 ? c->total_ms : TR_TIMEOUT_MS_max;
+    tr_err err = tr_timer_start(self, c->total_ms * (uint64_t)1000, 0, &c->total_timer);
+    if (err != TR_OK) {
+        return err;
+    }
     tr_json *json = NULL;
     if (msg->body == NULL ||
         tr_json_parse(msg->body->bytes, msg->body->size, &json, NULL) != TR_OK) {
         return bad_request(self, c, "the body is no JSON object");
     }
-    tr_err err = begin(self, c, tr_json_root(json));
+    err = begin(self, c, tr_json_root(json));
     tr_json_free(json);
     return err;
 }
@@ -452,6 +463,25 @@ static tr_err answer_came(tr_self *self, control *c, tr_msg *msg) {
     }
     tr_timer_cancel(self, &c->timer);
     return c->verb->answer(self, c);
+}
+
+static tr_err total_passed(tr_self *self, control *c) {
+    const char *what = "others in the daemon have not answered";
+    char text[TR_NAME_max + 96];
+    if (c->text != NULL) {
+        what = "the client has given no credit for the answer";
+    } else if (c->verb->ask == ask_load) {
+        snprintf(text, sizeof text, "%s is not loaded yet, which goes on; no end came",
+                 c->argument);
+        what = text;
+    } else if (c->verb->ask == ask_unload) {
+        snprintf(text, sizeof text, "%s has answers to finish, then it is unloaded; no end came",
+                 c->argument);
+        what = text;
+    }
+    return end(
+        self, c,
+        tr_msg_failf(TR_ERR_TIMEOUT, "%s within the total limit of %u ms", what, c->total_ms));
 }
 
 static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
@@ -480,8 +510,12 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
     }
     case TR_KIND_CANCEL:
         return end(self, c, tr_msg_failf(TR_ERR_CANCELLED, "the request was cancelled"));
-    case TR_KIND_TIMER: /* whoever has not answered is busy: the rest is told */
-        return c->text == NULL ? c->verb->answer(self, c) : TR_OK;
+    case TR_KIND_TIMER:
+        if ((*msg)->ref == c->total_timer) {
+            return total_passed(self, c);
+        }
+        /* Whoever has not answered is busy: the rest is told. */
+        return c->text == NULL && (*msg)->ref == c->timer ? c->verb->answer(self, c) : TR_OK;
     default:
         return TR_OK;
     }

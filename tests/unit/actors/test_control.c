@@ -206,6 +206,84 @@ static void ping_level_and_stop_are_done(void) {
     company_end(&r);
 }
 
+static void control_within(peer *who, uint64_t ref, const char *body, uint32_t credit,
+                           uint32_t ms) {
+    tr_msg *msg = peer_submit(TR_OP_CONTROL, "", body, credit, credit * 1000);
+    ((tr_submit *)(void *)msg->data)->total_ms = ms;
+    peer_send(who, msg, ref);
+}
+
+static void load_and_unload_end_by_their_total_limit(void) {
+    static const char *const bodies[] = {"{\"do\":\"load\",\"model\":\"absent\"}",
+                                         "{\"do\":\"unload\",\"model\":\"absent\"}"};
+    static const char *const words[] = {"absent is not loaded yet", "absent has answers to finish"};
+    company_rig r;
+    company_start(&r, 1);
+    peer who = {0};
+    company_greet(&r, &who);
+    stand_in pool; /* that never answers */
+    stand_in_start(&pool, r.node, 0, "pool:absent");
+    for (uint64_t i = 0; i < 2; i++) {
+        control_within(&who, i, bodies[i], 1000, 5000);
+        peer_wait_us(r.node, 4999000);
+        CU_ASSERT_PTR_NULL(peer_take(&who));
+        peer_wait_us(r.node, 2000);
+        company_expect_fail(&who, i, TR_ERR_TIMEOUT, words[i]);
+        control_within(&who, i, bodies[i], 1000, 0); /* the configuration's limit */
+        peer_wait_us(r.node, 599999000);
+        CU_ASSERT_PTR_NULL(peer_take(&who));
+        peer_wait_us(r.node, 2000);
+        company_expect_fail(&who, i, TR_ERR_TIMEOUT, "within the total limit of 600000 ms");
+    }
+    stand_in_clear(&pool);
+    tr_json *json = ask_slowly(&r, &who, "{\"do\":\"tree\"}");
+    CU_ASSERT_EQUAL(strstr(text, "control"), strstr(text, "\"kind\":\"control\"") + 8);
+    tr_json_free(json); /* only the one that asks now is there */
+    stand_in_clear(&pool);
+    stand_in_crash(&pool);
+    peer_free(&who);
+    company_end(&r);
+}
+
+static void every_control_request_ends_also_without_credit(void) {
+    static const char *const bodies[] = {
+        "{\"do\":\"tree\"}",
+        "{\"do\":\"requests\"}",
+        "{\"do\":\"models\"}",
+        "{\"do\":\"status\"}",
+        "{\"do\":\"cancel\",\"id\":\"0.0.1.1\"}",
+        "{\"do\":\"load\",\"model\":\"absent\"}",
+        "{\"do\":\"unload\",\"model\":\"absent\"}",
+        "{\"do\":\"log_level\",\"level\":\"error\"}",
+        "{\"do\":\"stop\"}",
+        "{\"do\":\"ping\"}",
+    };
+    enum { N = sizeof bodies / sizeof *bodies };
+    company_rig r;
+    company_start(&r, 2);
+    peer who = {0};
+    company_greet(&r, &who);
+    stand_in pool;
+    stand_in_start(&pool, r.node, 0, "pool:absent");
+    for (uint64_t i = 0; i < N; i++) {
+        control_within(&who, i, bodies[i], 0, 3000);
+    }
+    peer_wait_us(r.node, 3001000);
+    uint32_t fails = 0, late = 0;
+    for (tr_msg *msg = peer_take(&who); msg != NULL; msg = peer_take(&who)) {
+        CU_ASSERT_EQUAL(msg->kind, TR_KIND_FAIL);
+        fails++;
+        late += ((const tr_fail *)(const void *)msg->data)->err == TR_ERR_TIMEOUT;
+        tr_msg_free(msg);
+    }
+    CU_ASSERT_EQUAL(fails, N);
+    CU_ASSERT_EQUAL(late, N - 1); /* all but cancel: there is no such request */
+    stand_in_clear(&pool);
+    stand_in_crash(&pool);
+    peer_free(&who);
+    company_end(&r);
+}
+
 /* ---- the company ---- */
 
 static void new_routes_are_for_new_requests(void) {
@@ -356,6 +434,8 @@ int main(void) {
         PUPPET_TEST(bad_control_requests_say_what_can_be_done),
         PUPPET_TEST(long_answer_keeps_to_its_credit),
         PUPPET_TEST(ping_level_and_stop_are_done),
+        PUPPET_TEST(load_and_unload_end_by_their_total_limit),
+        PUPPET_TEST(every_control_request_ends_also_without_credit),
         PUPPET_TEST(new_routes_are_for_new_requests),
         PUPPET_TEST(draining_refuses_what_is_new_and_finishes_what_runs),
         PUPPET_TEST(drain_has_a_limit_after_which_streams_get_their_fail),
