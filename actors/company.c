@@ -35,6 +35,7 @@ typedef struct calls_plan {
 
 typedef struct limiter_plan {
     tr_limiter_args args;
+    _Atomic uint32_t at_once; /* relaxed: a number by itself */
     char name[TR_ACTOR_NAME_max + 1];
 } limiter_plan;
 
@@ -47,7 +48,7 @@ struct tr_company {
     /* seq_cst: either the founder sees that it was asked to stop when the tree is up, or the one
      * who asks sees the founder's id (services.h) */
     _Atomic bool stop_asked;
-    _Atomic uint32_t drain_ms; /* relaxed would do: a number by itself */
+    _Atomic uint32_t drain_ms; /* relaxed: a number by itself */
     /* the plan */
     tr_child_spec root[5];
     tr_supervisor_args root_args, providers_args, limiters_args, pools_args, desks_args;
@@ -112,6 +113,8 @@ static tr_err plan_limiters(tr_company *c) {
         const tr_provider_limit *limit = i < c->spec.limit_count ? &c->spec.limits[i] : &echo;
         limiter_plan *plan = &c->limiter_plans[i];
         plan->args.at_once = limit->at_once;
+        plan->args.now = &plan->at_once;
+        atomic_init(&plan->at_once, limit->at_once);
         plan->args.waiting_max = TR_LIMITER_WAITING_max;
         memcpy(plan->args.provider, limit->name, sizeof plan->args.provider);
         snprintf(plan->name, sizeof plan->name, "limiter:%s", plan->args.provider);
@@ -243,7 +246,7 @@ static tr_err begin_stop(tr_self *self, founder *f) {
     if (tr_services_drain(services)) {
         return end_root(self, f);
     }
-    uint32_t drain_ms = atomic_load(&f->company->drain_ms);
+    uint32_t drain_ms = atomic_load_explicit(&f->company->drain_ms, memory_order_relaxed);
     tr_log(TR_LOG_INFO, self, "draining: no new requests", "running=%u limit_ms=%u",
            tr_services_running(services), drain_ms);
     if (tr_timer_start(self, (uint64_t)drain_ms * 1000, 0, &f->timer) != TR_OK) {
@@ -363,4 +366,27 @@ void tr_company_stop(tr_company *company) {
         company->stop_msg = NULL;
         tr_post(company->node, founder_id, msg);
     }
+}
+
+bool tr_company_set_limit(tr_company *company, const char *provider, uint32_t at_once) {
+    TR_ASSERT(at_once > 0);
+    for (size_t i = 0; i <= company->spec.limit_count; i++) {
+        limiter_plan *plan = &company->limiter_plans[i];
+        if (strcmp(plan->args.provider, provider) == 0) {
+            atomic_store_explicit(&plan->at_once, at_once, memory_order_relaxed);
+            tr_id limiter = tr_whereis(company->node, plan->name);
+            tr_msg *msg = tr_msg_new(TR_KIND_LIMIT_CHANGED, 0);
+            if (limiter != TR_ID_NONE && msg != NULL) {
+                tr_post(company->node, limiter, msg);
+            } else {
+                tr_msg_free(msg); /* it will see the number at its next message, or its start */
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+void tr_company_set_drain(tr_company *company, uint32_t drain_ms) {
+    atomic_store_explicit(&company->drain_ms, drain_ms, memory_order_relaxed);
 }

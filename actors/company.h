@@ -46,5 +46,11 @@ void tr_company_free(tr_company *company); /* NULL is fine */
 /* Refuses new requests, gives running ones `drain_ms`, then stops the tree in order; `down`
  * follows. Once; any thread that is no shard's. */
 void tr_company_stop(tr_company *company);
+/* What may change while it runs; any thread that is no shard's. At most `at_once` (≥ 1) requests of
+ * `provider` run from now on: more of those that wait may go, running ones go on. False: there is
+ * no such provider. */
+bool tr_company_set_limit(tr_company *company, const char *provider, uint32_t at_once);
+/* For the next tr_company_stop. */
+void tr_company_set_drain(tr_company *company, uint32_t drain_ms);
 
 #endif

@@ -18,11 +18,16 @@ typedef struct limiter {
     uint64_t granted;
 } limiter;
 
+static uint32_t at_once(const limiter *l) {
+    return l->args.now != NULL ? atomic_load_explicit(l->args.now, memory_order_relaxed)
+                               : l->args.at_once;
+}
+
 static tr_err init(tr_self *self, void *state, const void *args) {
     (void)self;
     limiter *l = state;
     l->args = *(const tr_limiter_args *)args;
-    TR_ASSERT(l->args.at_once > 0);
+    TR_ASSERT(at_once(l) > 0);
     return TR_OK;
 }
 
@@ -33,7 +38,7 @@ static tr_id backend_for(tr_self *self, const limiter *l, tr_id call) {
 }
 
 static void grant_waiting(tr_self *self, limiter *l) {
-    while (l->line.used < l->args.at_once && l->line.head != NULL) {
+    while (l->line.used < at_once(l) && l->line.head != NULL) {
         tr_holder *h = l->line.head;
         tr_id backend = backend_for(self, l, h->call);
         if (h->until_us <= tr_now_us(self)) {
@@ -58,7 +63,7 @@ static void refuse(tr_self *self, const tr_msg *msg, tr_msg *fail) {
 }
 
 static void reserve(tr_self *self, limiter *l, const tr_msg *msg) {
-    if (l->line.used >= l->args.at_once && l->line.waiting >= l->args.waiting_max) {
+    if (l->line.used >= at_once(l) && l->line.waiting >= l->args.waiting_max) {
         refuse(self, msg,
                tr_msg_failf(TR_ERR_OVERLOADED, "%u requests of %s run and %u wait: try again later",
                             l->line.used, l->args.provider, l->line.waiting));
@@ -83,7 +88,7 @@ static tr_err tell_status(tr_self *self, const limiter *l, const tr_msg *asked) 
     tr_jsonw_name(&w, "used");
     tr_jsonw_uint(&w, l->line.used);
     tr_jsonw_name(&w, "at_once");
-    tr_jsonw_uint(&w, l->args.at_once);
+    tr_jsonw_uint(&w, at_once(l));
     tr_jsonw_name(&w, "waiting");
     tr_jsonw_uint(&w, l->line.waiting);
     tr_jsonw_close(&w, '}');
@@ -115,6 +120,9 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
         }
         grant_waiting(self, l);
         break;
+    case TR_KIND_LIMIT_CHANGED:
+        grant_waiting(self, l);
+        break;
     case TR_KIND_STATUS:
         (void)tell_status(self, l, *msg); /* whoever asked has a time limit */
         break;
@@ -132,8 +140,8 @@ static void stop(tr_self *self, void *state, tr_err reason) {
 
 static void describe(const void *state, char *buf, size_t size) {
     const limiter *l = state;
-    snprintf(buf, size, "%u of %u slots, %u waiting, %" PRIu64 " granted", l->line.used,
-             l->args.at_once, l->line.waiting, l->granted);
+    snprintf(buf, size, "%u of %u slots, %u waiting, %" PRIu64 " granted", l->line.used, at_once(l),
+             l->line.waiting, l->granted);
 }
 
 const tr_behaviour tr_limiter = {

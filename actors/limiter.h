@@ -7,6 +7,8 @@
 #ifndef TR_ACTORS_LIMITER_H
 #define TR_ACTORS_LIMITER_H
 
+#include <stdatomic.h>
+
 #include "protocol/gate.h"
 #include "protocol/limits.h"
 #include "runtime/actor.h"
@@ -17,7 +19,13 @@ typedef struct tr_limiter_args {
     char provider[TR_ACTOR_NAME_max - 15]; /* backends are "provider:<provider>:<shard>" */
     uint32_t at_once;                      /* ≥ 1 */
     uint32_t waiting_max;
+    /* Where at_once stands now, for one that may change (relaxed: a number by itself); NULL = it
+     * does not. Lives as long as the limiter's supervisor. */
+    const _Atomic uint32_t *now;
 } tr_limiter_args;
+
+/* To a limiter: the number at `now` may have changed; more of those who wait may go. */
+enum { TR_KIND_LIMIT_CHANGED = 73 };
 
 /* Spawn it with tr_limiter_args, registered as "limiter:<provider>". */
 extern const tr_behaviour tr_limiter;

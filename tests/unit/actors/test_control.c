@@ -206,6 +206,10 @@ static void ping_level_and_stop_are_done(void) {
     company_end(&r);
 }
 
+static void kill_limiter(tr_self *self, void *arg) {
+    tr_exit(self, tr_whereis(((company_rig *)arg)->node, "limiter:echo"), TR_ERR_CANCELLED);
+}
+
 static void control_within(peer *who, uint64_t ref, const char *body, uint32_t credit,
                            uint32_t ms) {
     tr_msg *msg = peer_submit(TR_OP_CONTROL, "", body, credit, credit * 1000);
@@ -300,6 +304,43 @@ static void new_routes_are_for_new_requests(void) {
     company_expect_fail(&who, 2, TR_ERR_NOT_FOUND, "echoes");
     peer_free(&who);
     company_end(&r);
+}
+
+static void limit_and_drain_change_while_it_runs(void) {
+    company_rig r;
+    company_start(&r, 2);
+    peer who = {0};
+    company_greet(&r, &who);
+    CU_ASSERT_FALSE(tr_company_set_limit(r.company, "nobody", 1));
+    CU_ASSERT_TRUE(tr_company_set_limit(r.company, "echo", 1));
+    for (uint64_t i = 1; i <= 3; i++) {
+        stream(&who, i, 1);
+    }
+    CU_ASSERT_EQUAL(peer_drop(&who), 1); /* two wait */
+    CU_ASSERT_TRUE(tr_company_set_limit(r.company, "echo", 2));
+    peer_run(r.node);
+    CU_ASSERT_EQUAL(peer_drop(&who), 1);
+    CU_ASSERT_TRUE(tr_company_set_limit(r.company, "echo", 1));
+    peer_send(&who, tr_msg_credit(200, 100000), 1); /* to its end: one is enough now */
+    CU_ASSERT_EQUAL(peer_drop(&who), 100);
+    peer_send(&who, tr_msg_credit(200, 100000), 2);
+    CU_ASSERT_EQUAL(peer_drop(&who), 101); /* with the first of the third */
+    stand_in killer;                       /* the limiter's successor keeps the new number */
+    stand_in_start(&killer, r.node, 0, NULL);
+    stand_in_do(&killer, kill_limiter, &r);
+    peer_run(r.node);
+    stream(&who, 4, 1);
+    stream(&who, 5, 1);
+    CU_ASSERT_EQUAL(peer_drop(&who), 1);
+    stand_in_crash(&killer);
+    tr_company_set_drain(r.company, 500);
+    tr_company_stop(r.company);
+    peer_wait_us(r.node, 499000);
+    CU_ASSERT_FALSE(r.down);
+    peer_wait_us(r.node, 2000);
+    CU_ASSERT(r.down);
+    peer_free(&who);
+    company_free(&r);
 }
 
 static void draining_refuses_what_is_new_and_finishes_what_runs(void) {
@@ -437,6 +478,7 @@ int main(void) {
         PUPPET_TEST(load_and_unload_end_by_their_total_limit),
         PUPPET_TEST(every_control_request_ends_also_without_credit),
         PUPPET_TEST(new_routes_are_for_new_requests),
+        PUPPET_TEST(limit_and_drain_change_while_it_runs),
         PUPPET_TEST(draining_refuses_what_is_new_and_finishes_what_runs),
         PUPPET_TEST(drain_has_a_limit_after_which_streams_get_their_fail),
         PUPPET_TEST(stop_before_it_is_up_is_not_forgotten),
