@@ -11,33 +11,17 @@
 #include "tools/troupe/cli.h"
 #include "tools/troupe/launch.h"
 
-/* "%.*s" of a member that is a string. */
-#define STR(value, name)                                                                           \
-    (int)tr_json_string(tr_json_get(value, name)).size,                                            \
-        tr_json_string(tr_json_get(value, name)).ptr != NULL                                       \
-            ? tr_json_string(tr_json_get(value, name)).ptr                                         \
-            : ""
-
-static long long int_of(const tr_json_value *value, const char *name) {
-    return (long long)tr_json_int(tr_json_get(value, name), 0);
-}
-
-static bool is(const tr_json_value *value, const char *name, const char *text) {
-    tr_str str = tr_json_string(tr_json_get(value, name));
-    return str.size == strlen(text) && memcmp(str.ptr, text, str.size) == 0;
-}
-
 /* --- models --- */
 
 static void print_local(const tr_json_value *model) {
     long long active = 0;
     for (const tr_json_value *worker = tr_json_first(tr_json_get(model, "workers")); worker != NULL;
          worker = tr_json_next(worker)) {
-        active += int_of(worker, "active");
+        active += tri_int_of(worker, "active");
     }
     printf("%-24.*s %-9.*s workers=%zu active=%lld context=%lld %.*s\n", STR(model, "model"),
            STR(model, "state"), tr_json_count(tr_json_get(model, "workers")), active,
-           int_of(model, "context"), STR(model, "error"));
+           tri_int_of(model, "context"), STR(model, "why"));
 }
 
 int tri_cmd_models(const tri_args *args) {
@@ -108,94 +92,16 @@ int tri_cmd_requests(const tri_args *args) {
     return status;
 }
 
-/* --- tree --- */
-
-static void print_actor(const tr_json_value *actor, int depth) {
-    char name[128];
-    bool named = tr_json_string(tr_json_get(actor, "name")).size > 0;
-    snprintf(name, sizeof name, "%.*s", STR(actor, named ? "name" : "kind"));
-    printf("%*s%-*s %-14.*s restarts=%lld mailbox=%lld %.*s\n", 2 * depth, "", 34 - 2 * depth, name,
-           STR(actor, "id"), int_of(actor, "restarts"), int_of(actor, "mailbox"),
-           STR(actor, "state"));
-}
-
-static bool same(tr_str a, tr_str b) {
-    return a.size == b.size && a.size > 0 && memcmp(a.ptr, b.ptr, a.size) == 0;
-}
-
-static bool is_there(const tr_json_value *actors, tr_str id) {
-    for (const tr_json_value *a = tr_json_first(actors); a != NULL; a = tr_json_next(a)) {
-        if (same(tr_json_string(tr_json_get(a, "id")), id)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The actors come shard by shard; a child is printed below its parent, one whose parent is gone or
- * is no actor at the left edge. */
-static void print_below(const tr_json_value *actors, const tr_str *parent, int depth) {
-    for (const tr_json_value *a = tr_json_first(actors); a != NULL; a = tr_json_next(a)) {
-        tr_str above = tr_json_string(tr_json_get(a, "parent"));
-        bool here = parent != NULL ? same(above, *parent) : !is_there(actors, above);
-        if (here && depth < 16) {
-            tr_str id = tr_json_string(tr_json_get(a, "id"));
-            print_actor(a, depth);
-            print_below(actors, &id, depth + 1);
-        }
-    }
-}
-
-static int print_tree(tr_client *client, const tri_args *args) {
-    int status;
-    tr_json *json = tri_control_on(client, args, "tree", NULL, NULL, &status);
-    if (json != NULL && !args->json) {
-        const tr_json_value *root = tr_json_root(json);
-        print_below(tr_json_get(root, "actors"), NULL, 0);
-        printf("%zu actors on %lld shards, mailbox %.*s",
-               tr_json_count(tr_json_get(root, "actors")), int_of(root, "shards"),
-               STR(root, "mailbox"));
-        if (is(root, "mailbox", "inproc")) {
-            printf(" (%lld messages through NNG)", int_of(root, "inproc_messages"));
-        }
-        putchar('\n');
-    }
-    tr_json_free(json);
-    return status;
-}
-
-int tri_cmd_tree(const tri_args *args) {
-    tr_client *client;
-    int status;
-    if (!tri_connect(args, &client, &status)) {
-        return status;
-    }
-    bool live = !args->once && !args->json && isatty(STDOUT_FILENO);
-    int interrupts = live ? tri_interrupts_begin() : -1;
-    for (;;) {
-        if (live) {
-            fputs("\033[H\033[2J", stdout);
-        }
-        status = print_tree(client, args);
-        fflush(stdout);
-        struct pollfd stop = {.fd = interrupts, .events = POLLIN};
-        if (!live || status != TRI_EXIT_OK || poll(&stop, 1, 1000) != 0) {
-            break;
-        }
-    }
-    tr_client_close(client);
-    return status;
-}
-
 /* --- the daemon --- */
 
 static void print_part(const tr_json_value *part) {
-    if (is(part, "gate", "pool")) {
+    if (tri_is(part, "gate", "pool")) {
         print_local(part);
-    } else if (is(part, "gate", "limiter")) {
-        if (int_of(part, "used") + int_of(part, "waiting") > 0) {
+    } else if (tri_is(part, "gate", "limiter")) {
+        if (tri_int_of(part, "used") + tri_int_of(part, "waiting") > 0) {
             printf("%-24.*s %lld of %lld slots in use, %lld waiting\n", STR(part, "provider"),
-                   int_of(part, "used"), int_of(part, "at_once"), int_of(part, "waiting"));
+                   tri_int_of(part, "used"), tri_int_of(part, "at_once"),
+                   tri_int_of(part, "waiting"));
         }
     } else if (tr_json_get(part, "key_env") != NULL) {
         printf("%-24.*s key %.*s: %.*s\n", STR(part, "provider"), STR(part, "key"),
@@ -213,8 +119,8 @@ int tri_cmd_status(const tri_args *args) {
         bool known =
             args->socket == NULL && tr_socket_url(false, url, sizeof url, why, sizeof why) == TR_OK;
         printf("trouped %.*s, pid %lld, %lld shards, %lld requests running, %s\n",
-               STR(root, "version"), int_of(root, "pid"), int_of(root, "shards"),
-               int_of(root, "running"),
+               STR(root, "version"), tri_int_of(root, "pid"), tri_int_of(root, "shards"),
+               tri_int_of(root, "running"),
                args->socket != NULL ? args->socket : (known ? url : "at its socket"));
         const tr_json_value *part = tr_json_first(tr_json_get(root, "parts"));
         for (; part != NULL; part = tr_json_next(part)) {
@@ -228,6 +134,8 @@ int tri_cmd_status(const tri_args *args) {
 static bool answers(const tri_args *args) {
     tr_client_options options = TR_CLIENT_OPTIONS_INIT;
     options.url = args->socket;
+    options.token_file = args->token_file;
+    options.ca_file = args->ca_file;
     options.connect_ms = 1000;
     tr_client *client;
     if (tr_client_open_with(&options, &client) != TR_OK) {
@@ -238,9 +146,6 @@ static bool answers(const tri_args *args) {
 }
 
 int tri_cmd_start(const tri_args *args) {
-    if (args->socket != NULL) {
-        return tri_usage("start", "the daemon's sockets are set in its configuration (listen)");
-    }
     if (answers(args)) {
         if (args->config != NULL) {
             return tri_fail(TR_ERR_EXISTS, "a daemon runs already and keeps its configuration: "
@@ -290,15 +195,26 @@ int tri_cmd_stop(const tri_args *args) {
 }
 
 int tri_cmd_version(const tri_args *args) {
-    printf("troupe %s\n", tr_version());
+    int status = TRI_EXIT_OK;
+    tr_json *json = NULL;
     if (answers(args)) {
-        int status;
-        tr_json *json = tri_control(args, "status", NULL, NULL, &status);
-        if (json != NULL && !args->json) {
-            printf("trouped %.*s\n", STR(tr_json_root(json), "version"));
-        }
-        tr_json_free(json);
-        return status;
+        tri_args plain = *args;
+        plain.json = false; /* the daemon's version is a part of what is printed here */
+        json = tri_control(&plain, "status", NULL, NULL, &status);
     }
-    return TRI_EXIT_OK;
+    const tr_json_value *root = json != NULL ? tr_json_root(json) : NULL;
+    if (args->json) {
+        printf("{\"troupe\":\"%s\"", tr_version());
+        if (root != NULL) {
+            printf(",\"trouped\":\"%.*s\"", STR(root, "version"));
+        }
+        puts("}");
+    } else {
+        printf("troupe %s\n", tr_version());
+        if (root != NULL) {
+            printf("trouped %.*s\n", STR(root, "version"));
+        }
+    }
+    tr_json_free(json);
+    return status;
 }

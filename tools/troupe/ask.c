@@ -1,5 +1,5 @@
 /*
- * `troupe ask` and `troupe gather`, `embed`, `tokens`. ask lives in one poll loop with the client's
+ * `troupe ask`, `embed` and `tokens`. ask lives in one poll loop with the client's
  * descriptor and a signalfd, so that Ctrl-C cancels upstream, prints nothing half, and says so by
  * its exit status.
  */
@@ -39,7 +39,9 @@ static void done_came(const tr_result *result, void *arg) {
     tr_err err = tr_result_error(result);
     a->ended = true;
     if (a->args->json) {
-        tri_print_result(result, -1);
+        char *json = tri_result_json(result, -1);
+        puts(json != NULL ? json : "{}");
+        free(json);
     } else if (a->args->no_stream) {
         const char *text = tr_result_text(result);
         fputs(text, stdout);
@@ -53,6 +55,7 @@ static void done_came(const tr_result *result, void *arg) {
     if (err != TR_OK && !a->interrupted) {
         a->status = tri_fail(err, tr_result_message(result));
     }
+    tri_note_length(a->args, "", result);
     for (size_t i = 0; i < tr_result_tool_calls(result) && !a->args->json; i++) {
         tr_tool_call call = tr_result_tool_call(result, i);
         fprintf(stderr, "troupe: the model calls %s(%s)\n", call.name, call.arguments_json);
@@ -88,35 +91,14 @@ static int watch(tr_client *client, asking *a, uint64_t id) {
     return a->interrupted ? TRI_EXIT_INTERRUPTED : a->status;
 }
 
-static bool build_request(const tri_args *args, const char *prompt, tr_request **ret,
-                          int *ret_status) {
-    tr_options options;
-    if (!tri_options(args, &options)) {
-        *ret_status = TRI_EXIT_USAGE;
-        return false;
-    }
-    tr_err err = tr_request_new(&options, ret);
-    if (err == TR_OK) {
-        err = tr_request_text(*ret, "user", prompt);
-        if (err != TR_OK) {
-            tr_request_free(*ret);
-        }
-    }
-    if (err != TR_OK) {
-        *ret_status = tri_fail(err, tr_client_error());
-    }
-    return err == TR_OK;
-}
-
 int tri_cmd_ask(const tri_args *args) {
     int status = TRI_EXIT_USAGE;
     char *prompt = tri_prompt(args);
-    tr_request *request = NULL;
-    if (prompt == NULL || !build_request(args, prompt, &request, &status)) {
-        free(prompt);
+    tr_request *request = prompt != NULL ? tri_request(args, prompt, &status) : NULL;
+    free(prompt);
+    if (request == NULL) {
         return status;
     }
-    free(prompt);
     tr_client *client;
     if (tri_connect(args, &client, &status)) {
         asking a = {.args = args};
@@ -124,84 +106,25 @@ int tri_cmd_ask(const tri_args *args) {
         tr_err err = tr_client_submit(client, request, chunk_came, done_came, &a, &id);
         status = err == TR_OK ? watch(client, &a, id) : tri_fail(err, tr_client_error());
         tr_client_close(client);
+        tri_note_unread(args);
     }
     tr_request_free(request);
     return status;
 }
 
-/* --- gather --- */
-
-typedef struct gathering {
-    const tri_args *args;
-    int status;
-} gathering;
-
-static void one_done(size_t done, size_t total, size_t i, const tr_result *result, void *arg) {
-    gathering *g = arg;
-    tr_err err = tr_result_error(result);
-    if (!g->args->quiet) {
-        fprintf(stderr, "troupe: %zu of %zu done\n", done, total);
-    }
-    if (err != TR_OK) {
-        fprintf(stderr, "troupe: prompt %zu: %s\n", i + 1, tr_result_message(result));
-        g->status = tri_exit_of(err);
-    }
-    if (g->args->stream) {
-        tri_print_result(result, (int64_t)i);
-        fflush(stdout);
-    }
-}
-
-static void print_gathered(const tri_args *args, size_t i, const tr_result *result) {
-    if (args->stream) {
-        return; /* printed when it came */
-    }
-    if (args->json) {
-        tri_print_result(result, (int64_t)i);
-    } else if (tr_result_error(result) == TR_OK) {
-        printf("%s## %s\n%s\n", i > 0 ? "\n" : "", args->rest[i], tr_result_text(result));
-    }
-}
-
-int tri_cmd_gather(const tri_args *args) {
-    size_t count = (size_t)args->rest_count;
-    if (count == 0) {
-        return tri_usage("gather", "gather needs at least one prompt");
-    }
-    tr_request **requests = calloc(count, sizeof *requests);
-    tr_result **results = calloc(count, sizeof *results);
-    gathering g = {.args = args, .status = TRI_EXIT_OK};
-    tr_client *client = NULL;
-    bool ready = requests != NULL && results != NULL;
-    for (size_t i = 0; ready && i < count; i++) {
-        ready = build_request(args, args->rest[i], &requests[i], &g.status);
-    }
-    if (ready && tri_connect(args, &client, &g.status)) {
-        tr_err err = tr_gather(client, (const tr_request *const *)requests, count, args->at_once,
-                               results, one_done, &g);
-        if (err != TR_OK) {
-            g.status = tri_fail(err, tr_client_error());
-        }
-        for (size_t i = 0; err == TR_OK && i < count; i++) {
-            print_gathered(args, i, results[i]);
-            tr_result_free(results[i]);
-        }
-        tr_client_close(client);
-    }
-    for (size_t i = 0; requests != NULL && i < count; i++) {
-        tr_request_free(requests[i]);
-    }
-    free(requests);
-    free(results);
-    return g.status;
-}
-
 /* --- embed, tokens --- */
 
-int tri_cmd_embed(const tri_args *args) {
-    if (args->rest_count == 0) {
-        return tri_usage("embed", "embed needs at least one text");
+static void print_row(const tri_args *args, size_t index, const float *row, size_t dim) {
+    if (args->json) {
+        printf("{\"index\":%zu,\"embedding\":", index);
     }
+    for (size_t k = 0; k < dim; k++) {
+        printf("%c%.9g", k > 0 ? ',' : '[', (double)row[k]);
+    }
+    puts(args->json ? "]}" : "]");
+}
+
+static int embed(const tri_args *args, const char *const *texts, size_t count) {
     tr_options options;
     tr_client *client;
     int status = TRI_EXIT_USAGE;
@@ -210,28 +133,41 @@ int tri_cmd_embed(const tri_args *args) {
     }
     float *rows = NULL;
     size_t dim = 0;
-    tr_err err = tr_embed(client, &options, (const char *const *)args->rest,
-                          (size_t)args->rest_count, &rows, &dim);
-    status = err == TR_OK ? TRI_EXIT_OK : tri_fail(err, tr_client_error());
-    for (int i = 0; err == TR_OK && i < args->rest_count; i++) {
-        putchar('[');
-        for (size_t k = 0; k < dim; k++) {
-            printf("%s%.9g", k > 0 ? "," : "", (double)rows[(size_t)i * dim + k]);
-        }
-        puts("]");
+    tr_err err = tr_embed(client, &options, texts, count, &rows, &dim);
+    status = err == TR_OK ? TRI_EXIT_OK : tri_fail_option(args, err);
+    for (size_t i = 0; err == TR_OK && i < count; i++) {
+        print_row(args, i, rows + i * dim, dim);
     }
     tr_memory_free(rows);
     tr_client_close(client);
     return status;
 }
 
+int tri_cmd_embed(const tri_args *args) {
+    size_t count = (size_t)args->rest_count;
+    if (count == 0) {
+        return tri_usage("embed", "embed needs at least one text");
+    }
+    char **texts = calloc(count, sizeof *texts);
+    bool ready = texts != NULL;
+    for (size_t i = 0; ready && i < count; i++) {
+        texts[i] = tri_text(args->rest[i]);
+        ready = texts[i] != NULL;
+    }
+    int status = ready ? embed(args, (const char *const *)texts, count) : TRI_EXIT_USAGE;
+    for (size_t i = 0; texts != NULL && i < count; i++) {
+        free(texts[i]);
+    }
+    free(texts);
+    return status;
+}
+
 int tri_cmd_tokens(const tri_args *args) {
     int status = TRI_EXIT_USAGE;
     char *prompt = tri_prompt(args);
-    tr_request *request = NULL;
+    tr_request *request = prompt != NULL ? tri_request(args, prompt, &status) : NULL;
     tr_client *client = NULL;
-    if (prompt != NULL && build_request(args, prompt, &request, &status) &&
-        tri_connect(args, &client, &status)) {
+    if (request != NULL && tri_connect(args, &client, &status)) {
         uint64_t tokens;
         bool exact;
         tr_err err = tr_count_tokens(client, request, &tokens, &exact);
@@ -243,6 +179,7 @@ int tri_cmd_tokens(const tri_args *args) {
             printf("%llu%s\n", (unsigned long long)tokens, exact ? "" : " (estimated)");
         }
         tr_client_close(client);
+        tri_note_unread(args);
     }
     tr_request_free(request);
     free(prompt);

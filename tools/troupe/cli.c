@@ -9,8 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "protocol/utf8.h"
 
 #define PROMPT_max (32U * 1024U * 1024U)
 
@@ -75,30 +79,43 @@ bool tri_connect(const tri_args *args, tr_client **ret, int *ret_status) {
     return err == TR_OK;
 }
 
+/* Up to the end of `file`; NULL (said) when it cannot be. */
+static char *read_whole(FILE *file, const char *name) {
+    char *text = malloc(PROMPT_max + 2);
+    size_t size = text != NULL ? fread(text, 1, PROMPT_max + 1, file) : 0;
+    if (text == NULL || ferror(file)) {
+        fprintf(stderr, "troupe: %s cannot be read: %s\n", name, strerror(errno));
+    } else if (size > PROMPT_max) {
+        fprintf(stderr, "troupe: %s is longer than 32 MiB\n", name);
+    } else if (memchr(text, '\0', size) != NULL) {
+        fprintf(stderr, "troupe: %s contains a NUL byte\n", name);
+    } else if (!tr_utf8_valid(text, size)) {
+        fprintf(stderr, "troupe: %s is not valid UTF-8\n", name);
+    } else {
+        text[size] = '\0';
+        return text;
+    }
+    free(text);
+    return NULL;
+}
+
 char *tri_read_file(const char *path) {
     FILE *file = fopen(path, "re");
-    char *text = file != NULL ? malloc(PROMPT_max + 1) : NULL;
-    if (text == NULL) {
+    if (file == NULL) {
         fprintf(stderr, "troupe: %s cannot be read: %s\n", path, strerror(errno));
-        if (file != NULL) {
-            fclose(file);
-        }
         return NULL;
     }
-    size_t size = fread(text, 1, PROMPT_max, file);
-    bool failed = ferror(file) != 0;
+    char *text = read_whole(file, path);
     fclose(file);
-    if (failed) {
-        fprintf(stderr, "troupe: %s cannot be read\n", path);
-        free(text);
-        return NULL;
-    }
-    text[size] = '\0';
     return text;
 }
 
 bool tri_options(const tri_args *args, tr_options *ret) {
     tr_options options = TR_OPTIONS_INIT;
+    if (args->system != NULL && !tr_utf8_valid(args->system, strlen(args->system))) {
+        fputs("troupe: --system is not valid UTF-8\n", stderr);
+        return false;
+    }
     options.model = args->model;
     options.provider = args->provider;
     options.base_url = args->base_url;
@@ -131,39 +148,133 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     return true;
 }
 
-char *tri_prompt(const tri_args *args) {
-    if (args->rest_count == 0) {
-        if (isatty(STDIN_FILENO)) {
-            fputs("troupe: type the prompt, then Ctrl-D\n", stderr);
+/* The library names the fields of tr_options, which nobody has typed here. */
+int tri_fail_option(const tri_args *args, tr_err err) {
+    const struct {
+        const char *field, *option, *value;
+    } names[] = {
+        {"json_schema ", "--schema ", args->schema_file},
+        {"grammar ", "--grammar ", args->grammar_file},
+        {"extra_json ", "--extra", NULL},
+        {"base_url ", "--base-url", NULL},
+        {"model ", "--model", NULL},
+        {"provider ", "--provider", NULL},
+    };
+    static const char start[] = "The option ";
+    const char *sentence = tr_client_error();
+    char ours[512];
+    if (strncmp(sentence, start, sizeof start - 1) == 0) {
+        const char *field = sentence + sizeof start - 1;
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            size_t size = strlen(names[i].field);
+            if (strncmp(field, names[i].field, size) == 0) {
+                snprintf(ours, sizeof ours, "%s%s %s", names[i].option,
+                         names[i].value != NULL ? names[i].value : "", field + size);
+                return tri_fail(err, ours);
+            }
         }
-        char *text = malloc(PROMPT_max + 1);
-        size_t size = text != NULL ? fread(text, 1, PROMPT_max, stdin) : 0;
-        if (text == NULL || ferror(stdin)) {
-            fputs("troupe: standard input cannot be read\n", stderr);
-            free(text);
-            return NULL;
-        }
-        while (size > 0 && text[size - 1] == '\n') {
-            size--;
-        }
-        text[size] = '\0';
-        if (strlen(text) != size) {
-            fputs("troupe: the prompt contains a NUL byte\n", stderr);
-            free(text);
-            return NULL;
-        }
-        return text;
     }
-    size_t size = 1;
-    for (int i = 0; i < args->rest_count; i++) {
-        size += strlen(args->rest[i]) + 1;
+    return tri_fail(err, sentence);
+}
+
+tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_status) {
+    tr_options options;
+    tr_request *request = NULL;
+    if (!tri_options(args, &options)) {
+        *ret_status = TRI_EXIT_USAGE;
+        return NULL;
     }
-    char *text = calloc(1, size);
-    size_t used = 0;
-    for (int i = 0; text != NULL && i < args->rest_count; i++) {
-        used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? " " : "", args->rest[i]);
+    tr_err err = tr_request_new(&options, &request);
+    if (err == TR_OK) {
+        err = tr_request_text(request, "user", prompt);
+    }
+    if (err != TR_OK) {
+        *ret_status = tri_fail_option(args, err);
+        tr_request_free(request);
+        return NULL;
+    }
+    return request;
+}
+
+void tri_note(const tri_args *args, const char *format, ...) {
+    if (args->quiet || !isatty(STDERR_FILENO)) {
+        return;
+    }
+    va_list list;
+    va_start(list, format);
+    fflush(stdout);
+    fputs("troupe: ", stderr);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    va_end(list);
+}
+
+void tri_note_length(const tri_args *args, const char *prefix, const tr_result *result) {
+    if (tr_result_error(result) == TR_OK && strcmp(tr_result_finish(result), "length") == 0) {
+        tri_note(args,
+                 args->max_tokens > 0
+                     ? "%sthe answer was ended by --max-tokens, after %llu tokens"
+                     : "%sthe answer was ended by the model's limit, after %llu tokens",
+                 prefix, (unsigned long long)tr_result_usage(result).out);
+    }
+}
+
+char *tri_text(const char *argument) {
+    if (strcmp(argument, "-") != 0) {
+        char *copy = tr_utf8_valid(argument, strlen(argument)) ? strdup(argument) : NULL;
+        if (copy == NULL) {
+            fputs("troupe: the prompt is not valid UTF-8\n", stderr);
+        }
+        return copy;
+    }
+    if (isatty(STDIN_FILENO)) {
+        fputs("troupe: type the prompt, then Ctrl-D\n", stderr);
+    }
+    char *text = read_whole(stdin, "standard input");
+    size_t size = text != NULL ? strlen(text) : 0;
+    while (size > 0 && text[size - 1] == '\n') {
+        text[--size] = '\0';
     }
     return text;
+}
+
+char *tri_prompt(const tri_args *args) {
+    char *whole = args->rest_count == 0 ? tri_text("-") : strdup("");
+    bool piped = false;
+    for (int i = 0; whole != NULL && i < args->rest_count; i++) {
+        bool was_piped = piped;
+        piped = strcmp(args->rest[i], "-") == 0;
+        const char *gap = i == 0 ? "" : (piped || was_piped) ? "\n\n" : " ";
+        char *part = tri_text(args->rest[i]);
+        char *longer = NULL;
+        if (part != NULL && asprintf(&longer, "%s%s%s", whole, gap, part) < 0) {
+            longer = NULL;
+        }
+        free(part);
+        free(whole);
+        whole = longer;
+    }
+    return whole;
+}
+
+void tri_note_unread(const tri_args *args) {
+    struct stat st;
+    int waiting = 0;
+    for (int i = 0; i < args->rest_count; i++) {
+        if (strcmp(args->rest[i], "-") == 0) {
+            return;
+        }
+    }
+    if (args->rest_count == 0 || fstat(STDIN_FILENO, &st) != 0) {
+        return;
+    }
+    bool unread =
+        S_ISREG(st.st_mode)
+            ? lseek(STDIN_FILENO, 0, SEEK_CUR) < st.st_size
+            : S_ISFIFO(st.st_mode) && ioctl(STDIN_FILENO, FIONREAD, &waiting) == 0 && waiting > 0;
+    if (unread) {
+        tri_note(args, "standard input was not read: an argument - stands for it");
+    }
 }
 
 char *tri_control_request(const char *verb, const char *name, const char *value) {
@@ -212,6 +323,15 @@ tr_json *tri_control(const tri_args *args, const char *verb, const char *name, c
     return json;
 }
 
+long long tri_int_of(const tr_json_value *value, const char *name) {
+    return (long long)tr_json_int(tr_json_get(value, name), 0);
+}
+
+bool tri_is(const tr_json_value *value, const char *name, const char *text) {
+    tr_str str = tr_json_string(tr_json_get(value, name));
+    return str.size == strlen(text) && memcmp(str.ptr, text, str.size) == 0;
+}
+
 static void write_usage(tr_jsonw *w, const tr_result *result) {
     tr_usage usage = tr_result_usage(result);
     const struct {
@@ -241,8 +361,53 @@ static void write_text(tr_jsonw *w, const char *name, const char *text) {
     }
 }
 
-void tri_print_result(const tr_result *result, int64_t index) {
+static void write_error(tr_jsonw *w, tr_err err, const char *message, uint32_t retry_after_ms) {
+    tr_jsonw_name(w, "error");
+    tr_jsonw_open(w, '{');
+    write_text(w, "code", tr_err_name(err));
+    write_text(w, "class", tr_err_class_name(tr_err_class_of(err)));
+    write_text(w, "message", message);
+    if (retry_after_ms > 0) {
+        tr_jsonw_name(w, "retry_after_ms");
+        tr_jsonw_uint(w, retry_after_ms);
+    }
+    tr_jsonw_close(w, '}');
+}
+
+static void write_tool_calls(tr_jsonw *w, const tr_result *result) {
+    tr_jsonw_name(w, "tool_calls");
+    tr_jsonw_open(w, '[');
+    for (size_t i = 0; i < tr_result_tool_calls(result); i++) {
+        tr_tool_call call = tr_result_tool_call(result, i);
+        tr_jsonw_open(w, '{');
+        write_text(w, "id", call.id);
+        write_text(w, "name", call.name);
+        write_text(w, "arguments", call.arguments_json);
+        tr_jsonw_close(w, '}');
+    }
+    tr_jsonw_close(w, ']');
+}
+
+static void write_result(tr_jsonw *w, const tr_result *result) {
     tr_err err = tr_result_error(result);
+    tr_jsonw_name(w, "text");
+    tr_jsonw_text(w, tr_result_text(result));
+    write_text(w, "reasoning", tr_result_reasoning(result));
+    write_text(w, "finish", tr_result_finish(result));
+    write_text(w, "target", tr_result_target(result));
+    write_text(w, "request_id", tr_result_request_id(result));
+    if (tr_result_tool_calls(result) > 0) {
+        write_tool_calls(w, result);
+    }
+    tr_jsonw_name(w, "attempts");
+    tr_jsonw_uint(w, tr_result_attempts(result));
+    write_usage(w, result);
+    if (err != TR_OK) {
+        write_error(w, err, tr_result_message(result), tr_result_retry_after_ms(result));
+    }
+}
+
+char *tri_result_json(const tr_result *result, int64_t index) {
     tr_jsonw w;
     tr_jsonw_init(&w);
     tr_jsonw_open(&w, '{');
@@ -250,46 +415,18 @@ void tri_print_result(const tr_result *result, int64_t index) {
         tr_jsonw_name(&w, "index");
         tr_jsonw_int(&w, index);
     }
-    tr_jsonw_name(&w, "text");
-    tr_jsonw_text(&w, tr_result_text(result));
-    write_text(&w, "reasoning", tr_result_reasoning(result));
-    write_text(&w, "finish", tr_result_finish(result));
-    write_text(&w, "target", tr_result_target(result));
-    write_text(&w, "request_id", tr_result_request_id(result));
-    if (tr_result_tool_calls(result) > 0) {
-        tr_jsonw_name(&w, "tool_calls");
-        tr_jsonw_open(&w, '[');
-        for (size_t i = 0; i < tr_result_tool_calls(result); i++) {
-            tr_tool_call call = tr_result_tool_call(result, i);
-            tr_jsonw_open(&w, '{');
-            write_text(&w, "id", call.id);
-            write_text(&w, "name", call.name);
-            write_text(&w, "arguments", call.arguments_json);
-            tr_jsonw_close(&w, '}');
-        }
-        tr_jsonw_close(&w, ']');
-    }
-    tr_jsonw_name(&w, "attempts");
-    tr_jsonw_uint(&w, tr_result_attempts(result));
-    write_usage(&w, result);
-    if (err != TR_OK) {
-        tr_jsonw_name(&w, "error");
-        tr_jsonw_open(&w, '{');
-        write_text(&w, "code", tr_err_name(err));
-        write_text(&w, "class", tr_err_class_name(tr_err_class_of(err)));
-        write_text(&w, "message", tr_result_message(result));
-        if (tr_result_retry_after_ms(result) > 0) {
-            tr_jsonw_name(&w, "retry_after_ms");
-            tr_jsonw_uint(&w, tr_result_retry_after_ms(result));
-        }
-        tr_jsonw_close(&w, '}');
+    if (result != NULL) {
+        write_result(&w, result);
+    } else {
+        tr_jsonw_name(&w, "text");
+        tr_jsonw_text(&w, "");
+        tr_jsonw_name(&w, "attempts");
+        tr_jsonw_uint(&w, 0);
+        write_error(&w, TR_ERR_CANCELLED, tr_err_text(TR_ERR_CANCELLED), 0);
     }
     tr_jsonw_close(&w, '}');
-    char *text;
-    if (tr_jsonw_take(&w, &text, NULL) == TR_OK) {
-        puts(text);
-        free(text);
-    }
+    char *text = NULL;
+    return tr_jsonw_take(&w, &text, NULL) == TR_OK ? text : NULL;
 }
 
 int tri_interrupts_begin(void) {

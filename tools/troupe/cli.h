@@ -2,6 +2,7 @@
 #ifndef TR_TOOLS_TROUPE_CLI_H
 #define TR_TOOLS_TROUPE_CLI_H
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -55,13 +56,22 @@ typedef struct tri_command {
     const char *name;
     const char *synopsis;
     const char *text;
-    const char
-        *options; /* names of the options it takes besides the common ones, blank-separated */
+    const char *options; /* names of the options it takes besides --help, blank-separated */
     int (*run)(const tri_args *args);
 } tri_command;
 
+typedef struct tri_option {
+    struct option option; /* val is the short option or above 255 */
+    const char *value;    /* NULL = none */
+    const char *text;
+    const char *wants; /* what the value must be, where not every text will do */
+} tri_option;
+
 extern const tri_command tri_commands[];
 extern const size_t tri_command_count;
+extern const tri_option tri_options_known[];
+extern const size_t tri_option_count;
+bool tri_takes(const tri_command *command, const tri_option *option);
 
 /* Says on standard error what failed, `troupe: …`, and returns the exit status of its class. */
 int tri_fail(tr_err err, const char *sentence);
@@ -74,9 +84,22 @@ int tri_usage(const char *command, const char *format, ...) __attribute__((forma
 bool tri_connect(const tri_args *args, tr_client **ret, int *ret_status);
 /* tr_options of the arguments; false (said) when a file cannot be read. Strings live until exit. */
 bool tri_options(const tri_args *args, tr_options *ret);
-/* The prompt: the arguments joined by blanks, else standard input up to its end. NULL (said) when
- * there is none. To be freed. */
+/* The request that asks `prompt`; NULL and *ret_status (said) when an option is wrong. */
+tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_status);
+/* The same, for a failure of the library that may name one of its options: says ours instead. */
+int tri_fail_option(const tri_args *args, tr_err err);
+/* The prompt: the arguments joined by blanks, an argument "-" being standard input, set off by
+ * blank lines; without arguments standard input. NULL (said) when it cannot be read. To be freed.
+ */
 char *tri_prompt(const tri_args *args);
+/* Standard input to its end, or, when `argument` is not "-", a copy of it. As tri_prompt. */
+char *tri_text(const char *argument);
+/* Something good to know, for a person: only when standard error is a terminal, and not with -q. */
+void tri_note(const tri_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Notes that standard input has something to say that nobody asked for. */
+void tri_note_unread(const tri_args *args);
+/* Notes that the answer was ended by its length; `prefix` names the prompt. */
+void tri_note_length(const tri_args *args, const char *prefix, const tr_result *result);
 /* A whole file, NUL-terminated; NULL (said) when it cannot be read. To be freed. */
 char *tri_read_file(const char *path);
 
@@ -89,11 +112,21 @@ tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *ver
 /* The request's text, to be freed. */
 char *tri_control_request(const char *verb, const char *name, const char *value);
 
-/* Result as one JSON object and a newline, on standard output. */
-void tri_print_result(const tr_result *result, int64_t index);
+/* A result as one JSON object, to be freed; `index` -1 = it has none; result NULL = cancelled
+ * before it was sent. */
+char *tri_result_json(const tr_result *result, int64_t index);
 /* Ctrl-C: from tri_interrupts_begin on, SIGINT and SIGTERM make this descriptor readable instead of
  * ending the program. */
 int tri_interrupts_begin(void);
+
+/* Members of the daemon's answers: "%.*s" of a string, a number (0), whether a string is `text`. */
+#define STR(value, name)                                                                           \
+    (int)tr_json_string(tr_json_get(value, name)).size,                                            \
+        tr_json_string(tr_json_get(value, name)).ptr != NULL                                       \
+            ? tr_json_string(tr_json_get(value, name)).ptr                                         \
+            : ""
+long long tri_int_of(const tr_json_value *value, const char *name);
+bool tri_is(const tr_json_value *value, const char *name, const char *text);
 
 int tri_cmd_ask(const tri_args *args);
 int tri_cmd_gather(const tri_args *args);

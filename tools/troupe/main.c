@@ -3,7 +3,6 @@
  * standard output, everything else to standard error, and the exit status says what kind of trouble
  * there was, so that scripts need not read sentences.
  */
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,46 +11,42 @@
 #include "protocol/limits.h"
 #include "tools/troupe/cli.h"
 
+#define CONNECTING " socket token-file ca-file json quiet"
 #define ASKING                                                                                     \
     "model provider base-url system temperature top-p max-tokens seed stop grammar schema extra "  \
     "timeout"
 
 const tri_command tri_commands[] = {
     {"ask", "[PROMPT...]",
-     "ask a model and stream its answer; the prompt may come by standard input",
-     ASKING " no-stream", tri_cmd_ask},
+     "ask a model and stream its answer; the prompt is the arguments, where - stands for standard "
+     "input, or, without any, standard input",
+     ASKING " no-stream" CONNECTING, tri_cmd_ask},
     {"gather", "PROMPT...", "ask several prompts at once; each argument is one prompt",
-     ASKING " at-once stream", tri_cmd_gather},
-    {"embed", "TEXT...", "embeddings, one JSON array a line", "model provider base-url timeout",
-     tri_cmd_embed},
-    {"tokens", "[PROMPT...]", "count a prompt's tokens", "model provider base-url system timeout",
-     tri_cmd_tokens},
-    {"models", "", "which models there are and which are loaded", "", tri_cmd_models},
-    {"load", "MODEL", "load a local model now", "timeout", tri_cmd_load},
-    {"unload", "MODEL", "let a model go when its running answers are done", "timeout",
+     ASKING " at-once stream" CONNECTING, tri_cmd_gather},
+    {"embed", "TEXT...", "embeddings, one JSON array a line",
+     "model provider base-url timeout" CONNECTING, tri_cmd_embed},
+    {"tokens", "[PROMPT...]", "count a prompt's tokens; the prompt is given as to ask",
+     "model provider base-url system timeout" CONNECTING, tri_cmd_tokens},
+    {"models", "", "which models there are and which are loaded", CONNECTING, tri_cmd_models},
+    {"load", "MODEL", "load a local model now", CONNECTING, tri_cmd_load},
+    {"unload", "MODEL", "let a model go when its running answers are done", CONNECTING,
      tri_cmd_unload},
-    {"tree", "", "the supervision tree, again each second; --once prints it once", "once",
-     tri_cmd_tree},
-    {"requests", "", "the requests that run now", "", tri_cmd_requests},
-    {"cancel", "ID", "cancel a request that `troupe requests` lists", "", tri_cmd_cancel},
-    {"start", "", "start the daemon in the background", "config", tri_cmd_start},
-    {"stop", "", "let running requests finish and end the daemon", "", tri_cmd_stop},
-    {"status", "", "version, sockets, models, and the provider keys that the daemon sees", "",
-     tri_cmd_status},
-    {"log-level", "error|warn|info|debug", "change what the daemon logs", "", tri_cmd_log_level},
-    {"version", "", "the versions of this program and of the daemon", "", tri_cmd_version},
+    {"tree", "", "the supervision tree, again each second; --once prints it once",
+     "once" CONNECTING, tri_cmd_tree},
+    {"requests", "", "the requests that run now", CONNECTING, tri_cmd_requests},
+    {"cancel", "ID", "cancel a request that `troupe requests` lists", CONNECTING, tri_cmd_cancel},
+    {"start", "", "start the daemon in the background", "config quiet", tri_cmd_start},
+    {"stop", "", "let running requests finish and end the daemon", CONNECTING, tri_cmd_stop},
+    {"status", "", "version, sockets, models, and the provider keys that the daemon sees",
+     CONNECTING, tri_cmd_status},
+    {"log-level", "error|warn|info|debug", "change what the daemon logs", CONNECTING,
+     tri_cmd_log_level},
+    {"version", "", "the versions of this program and of the daemon", CONNECTING, tri_cmd_version},
     {"completion", "bash|zsh|fish", "print a completion script for a shell", "",
      tri_cmd_completion},
     {"help", "[COMMAND]", "this text, or a command's options", "", tri_cmd_help},
 };
 const size_t tri_command_count = sizeof tri_commands / sizeof *tri_commands;
-
-typedef struct cli_option {
-    struct option option; /* val is the short option or above 255 */
-    const char *value;
-    const char *text;
-    bool common;
-} cli_option;
 
 enum {
     BASE_URL = 256,
@@ -77,69 +72,56 @@ enum {
     PROVIDER
 };
 
-static const cli_option options[] = {
-    {{"model", required_argument, NULL, 'm'},
-     "MODEL",
-     "provider/model, an alias, or a local model",
-     false},
-    {{"provider", required_argument, NULL, PROVIDER},
-     "NAME",
-     "the provider, when MODEL does not say it",
-     false},
-    {{"base-url", required_argument, NULL, BASE_URL},
-     "URL",
-     "where the provider is, for this request",
-     false},
-    {{"system", required_argument, NULL, SYSTEM}, "TEXT", "the system prompt", false},
-    {{"temperature", required_argument, NULL, TEMPERATURE},
+#define WITH required_argument
+const tri_option tri_options_known[] = {
+    {{"model", WITH, NULL, 'm'}, "MODEL", "provider/model, an alias, or a local model", NULL},
+    {{"provider", WITH, NULL, PROVIDER}, "NAME", "the provider, when MODEL does not say it", NULL},
+    {{"base-url", WITH, NULL, BASE_URL}, "URL", "where the provider is, for this request", NULL},
+    {{"system", WITH, NULL, SYSTEM}, "TEXT", "the system prompt", NULL},
+    {{"temperature", WITH, NULL, TEMPERATURE},
      "T",
      "0 = always the likeliest token",
-     false},
-    {{"top-p", required_argument, NULL, TOP_P}, "P", "nucleus sampling", false},
-    {{"max-tokens", required_argument, NULL, MAX_TOKENS},
+     "a number from 0 to 100"},
+    {{"top-p", WITH, NULL, TOP_P}, "P", "nucleus sampling", "a number from 0 to 1"},
+    {{"max-tokens", WITH, NULL, MAX_TOKENS},
      "N",
      "the answer's length at most",
-     false},
-    {{"seed", required_argument, NULL, SEED}, "N", "the same seed gives the same answer", false},
-    {{"stop", required_argument, NULL, STOP},
+     "a whole number from 1 to 2147483647"},
+    {{"seed", WITH, NULL, SEED},
+     "N",
+     "the same seed gives the same answer",
+     "a whole number of 0 or more"},
+    {{"stop", WITH, NULL, STOP},
      "TEXT",
      "end before this text; may be repeated",
-     false},
-    {{"grammar", required_argument, NULL, GRAMMAR}, "FILE", "a GBNF grammar (local models)", false},
-    {{"schema", required_argument, NULL, SCHEMA}, "FILE", "the answer's JSON schema", false},
-    {{"extra", required_argument, NULL, EXTRA},
-     "JSON",
-     "more fields for the provider, as an object",
-     false},
-    {{"no-stream", no_argument, NULL, NO_STREAM}, NULL, "print the answer when it is whole", false},
+     "a text of 1 to 256 bytes, and may be given 16 times"},
+    {{"grammar", WITH, NULL, GRAMMAR}, "FILE", "a GBNF grammar (local models)", NULL},
+    {{"schema", WITH, NULL, SCHEMA}, "FILE", "the answer's JSON schema", NULL},
+    {{"extra", WITH, NULL, EXTRA}, "JSON", "more fields for the provider, as an object", NULL},
+    {{"no-stream", no_argument, NULL, NO_STREAM}, NULL, "print the answer when it is whole", NULL},
     {{"stream", no_argument, NULL, STREAM},
      NULL,
      "print each answer as JSON as soon as it is complete",
-     false},
-    {{"timeout", required_argument, NULL, TIMEOUT},
+     NULL},
+    {{"timeout", WITH, NULL, TIMEOUT},
      "TIME",
      "500ms, 30s or 5m, for the whole request",
-     false},
-    {{"at-once", required_argument, NULL, AT_ONCE}, "N", "at most so many in flight", false},
-    {{"once", no_argument, NULL, ONCE}, NULL, "print once and end", false},
-    {{"config", required_argument, NULL, CONFIG}, "FILE", "the daemon's configuration", false},
-    {{"socket", required_argument, NULL, SOCKET},
-     "URL",
-     "the daemon's ipc://, tcp:// or tls+tcp:// URL",
-     true},
-    {{"token-file", required_argument, NULL, TOKEN_FILE},
-     "FILE",
-     "the secret of a tcp daemon",
-     true},
-    {{"ca-file", required_argument, NULL, CA_FILE},
-     "FILE",
-     "the certificates to trust, for tls+tcp",
-     true},
-    {{"json", no_argument, NULL, JSON}, NULL, "JSON on standard output", true},
-    {{"quiet", no_argument, NULL, 'q'}, NULL, "nothing on standard error but errors", true},
-    {{"help", no_argument, NULL, 'h'}, NULL, "the command's options", true},
+     "a time from 1ms to 24h, such as 500ms, 30s or 5m"},
+    {{"at-once", WITH, NULL, AT_ONCE},
+     "N",
+     "at most so many in flight",
+     "a whole number from 1 to 4096"},
+    {{"once", no_argument, NULL, ONCE}, NULL, "print once and end", NULL},
+    {{"config", WITH, NULL, CONFIG}, "FILE", "the daemon's configuration", NULL},
+    {{"socket", WITH, NULL, SOCKET}, "URL", "the daemon's ipc://, tcp:// or tls+tcp:// URL", NULL},
+    {{"token-file", WITH, NULL, TOKEN_FILE}, "FILE", "the secret of a tcp daemon", NULL},
+    {{"ca-file", WITH, NULL, CA_FILE}, "FILE", "the certificates to trust, for tls+tcp", NULL},
+    {{"json", no_argument, NULL, JSON}, NULL, "JSON on standard output, an object a line", NULL},
+    {{"quiet", no_argument, NULL, 'q'}, NULL, "nothing on standard error but errors", NULL},
+    {{"help", no_argument, NULL, 'h'}, NULL, "the command's options", NULL},
 };
-#define OPTION_COUNT (sizeof options / sizeof *options)
+#define OPTION_COUNT (sizeof tri_options_known / sizeof *tri_options_known)
+const size_t tri_option_count = OPTION_COUNT;
 
 /* Whether `name` is one of the blank-separated words in `list`. */
 static bool listed(const char *list, const char *name) {
@@ -152,8 +134,8 @@ static bool listed(const char *list, const char *name) {
     return false;
 }
 
-static bool takes(const tri_command *command, const cli_option *option) {
-    return option->common || listed(command->options, option->option.name);
+bool tri_takes(const tri_command *command, const tri_option *option) {
+    return option->option.val == 'h' || listed(command->options, option->option.name);
 }
 
 static const tri_command *find_command(const char *name) {
@@ -168,8 +150,8 @@ static const tri_command *find_command(const char *name) {
 static void print_command(FILE *out, const tri_command *command) {
     fprintf(out, "usage: troupe %s %s\n  %s\n", command->name, command->synopsis, command->text);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const cli_option *option = &options[i];
-        if (takes(command, option)) {
+        const tri_option *option = &tri_options_known[i];
+        if (tri_takes(command, option)) {
             char name[64];
             snprintf(name, sizeof name, "%s--%s %s",
                      option->option.val == 'm'   ? "-m, "
@@ -190,8 +172,9 @@ static void print_all(FILE *out) {
     }
     fputs(
         "`troupe help COMMAND` lists a command's options.\n"
-        "Exit status: 0 answered, 1 failed, 2 wrong usage or request, 3 no daemon, 4 key or token, "
-        "5 rate limit or quota,\n6 time-out, 7 the answer was cut short, 130 interrupted.\n",
+        "Exit status: 0 answered, 1 failed, 2 wrong usage, configuration or request, 3 no daemon, "
+        "4 key or token,\n5 rate limit or quota, 6 time-out, 7 the answer was cut short, "
+        "130 interrupted.\n",
         out);
 }
 
@@ -205,69 +188,6 @@ int tri_cmd_help(const tri_args *args) {
         return tri_usage(NULL, "there is no command \"%s\"", args->rest[0]);
     }
     print_command(stdout, command);
-    return TRI_EXIT_OK;
-}
-
-static void complete_bash(FILE *out) {
-    fputs("_troupe() {\n  local word=${COMP_WORDS[COMP_CWORD]}\n"
-          "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W '",
-          out);
-    for (size_t i = 0; i < tri_command_count; i++) {
-        fprintf(out, "%s ", tri_commands[i].name);
-    }
-    fputs("' -- \"$word\"))\n    return\n  fi\n  case ${COMP_WORDS[1]} in\n", out);
-    for (size_t i = 0; i < tri_command_count; i++) {
-        fprintf(out, "    %s) COMPREPLY=($(compgen -W '", tri_commands[i].name);
-        for (size_t k = 0; k < OPTION_COUNT; k++) {
-            if (takes(&tri_commands[i], &options[k])) {
-                fprintf(out, "--%s ", options[k].option.name);
-            }
-        }
-        fputs("' -- \"$word\")) ;;\n", out);
-    }
-    fputs("  esac\n}\ncomplete -o default -F _troupe troupe\n", out);
-}
-
-/* The description, in fish's quotes. */
-static void fish_text(FILE *out, const char *text) {
-    fputs(" -d '", out);
-    for (const char *at = text; *at != '\0'; at++) {
-        if (*at == '\'' || *at == '\\') {
-            fputc('\\', out);
-        }
-        fputc(*at, out);
-    }
-    fputs("'\n", out);
-}
-
-static void complete_fish(FILE *out) {
-    for (size_t i = 0; i < tri_command_count; i++) {
-        const tri_command *command = &tri_commands[i];
-        fprintf(out, "complete -c troupe -n __fish_use_subcommand -a %s", command->name);
-        fish_text(out, command->text);
-        for (size_t k = 0; k < OPTION_COUNT; k++) {
-            if (takes(command, &options[k])) {
-                fprintf(out, "complete -c troupe -n '__fish_seen_subcommand_from %s' -l %s%s",
-                        command->name, options[k].option.name,
-                        options[k].value != NULL ? " -r" : "");
-                fish_text(out, options[k].text);
-            }
-        }
-    }
-}
-
-int tri_cmd_completion(const tri_args *args) {
-    const char *shell = args->rest_count == 1 ? args->rest[0] : "";
-    if (strcmp(shell, "bash") == 0) {
-        complete_bash(stdout);
-    } else if (strcmp(shell, "zsh") == 0) {
-        fputs("autoload -U +X bashcompinit && bashcompinit\n", stdout);
-        complete_bash(stdout);
-    } else if (strcmp(shell, "fish") == 0) {
-        complete_fish(stdout);
-    } else {
-        return tri_usage("completion", "expected bash, zsh or fish");
-    }
     return TRI_EXIT_OK;
 }
 
@@ -384,7 +304,8 @@ static bool set_option(tri_args *args, int option, const char *value) {
         args->once = true;
         return true;
     case STOP:
-        if (args->stop_count == sizeof args->stops / sizeof *args->stops) {
+        if (args->stop_count == sizeof args->stops / sizeof *args->stops || value[0] == '\0' ||
+            strlen(value) > TR_STOP_TEXT_max) {
             return false;
         }
         args->stops[args->stop_count++] = value;
@@ -394,29 +315,68 @@ static bool set_option(tri_args *args, int option, const char *value) {
     }
 }
 
-static int run(const tri_command *command, int argc, char **argv) {
-    struct option known[OPTION_COUNT + 1] = {{0}};
-    size_t count = 0;
+static const tri_option *option_of(int val) {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (takes(command, &options[i])) {
-            known[count++] = options[i].option;
+        if (tri_options_known[i].option.val == val) {
+            return &tri_options_known[i];
         }
     }
-    tri_args args = {.temperature = NAN, .top_p = NAN, .seed = -1};
+    return NULL;
+}
+
+/* What the command takes, as getopt_long wants it told. */
+static void list_options(const tri_command *command, struct option *known, char *letters) {
+    *letters++ = ':'; /* a value that is missing gives ':' and not '?' */
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct option *option = &tri_options_known[i].option;
+        if (!tri_takes(command, &tri_options_known[i])) {
+            continue;
+        }
+        *known++ = *option;
+        if (option->val < 256) {
+            *letters++ = (char)option->val;
+            *letters = ':';
+            letters += option->has_arg == required_argument;
+        }
+    }
+    *letters = '\0';
+}
+
+/* -1: the options are fine; else the exit status. */
+static int read_options(const tri_command *command, int argc, char **argv, tri_args *args) {
+    struct option known[OPTION_COUNT + 1] = {{0}};
+    char letters[16];
+    list_options(command, known, letters);
     opterr = 0;
-    for (int option, index = 0; (option = getopt_long(argc, argv, "m:qh", known, &index)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, letters, known, NULL)) != -1;) {
         if (option == 'h') {
             print_command(stdout, command);
             return TRI_EXIT_OK;
         }
-        if (option == '?' || (option == 'm' && !listed(command->options, "model"))) {
-            return tri_usage(command->name, "%s: no such option here, or its value is missing",
-                             argv[optind - 1]);
+        if (option == ':') {
+            return tri_usage(command->name, "%s: its value is missing", argv[optind - 1]);
         }
-        if (!set_option(&args, option, optarg)) {
-            return tri_usage(command->name, "--%s: \"%s\" cannot be used", known[index].name,
-                             optarg);
+        if (option == '?' && optopt > 0 && optopt < 256) {
+            return tri_usage(command->name, "-%c: %s takes no such option", optopt, command->name);
         }
+        if (option == '?') {
+            return tri_usage(command->name, "%s: %s takes no such option", argv[optind - 1],
+                             command->name);
+        }
+        if (!set_option(args, option, optarg)) {
+            const tri_option *wrong = option_of(option);
+            return tri_usage(command->name, "--%s \"%s\": it takes %s", wrong->option.name, optarg,
+                             wrong->wants);
+        }
+    }
+    return -1;
+}
+
+static int run(const tri_command *command, int argc, char **argv) {
+    tri_args args = {.temperature = NAN, .top_p = NAN, .seed = -1};
+    int status = read_options(command, argc, argv, &args);
+    if (status >= 0) {
+        return status;
     }
     args.rest = argv + optind;
     args.rest_count = argc - optind;
@@ -439,7 +399,10 @@ int main(int argc, char **argv) {
     }
     const tri_command *command = find_command(name);
     if (command == NULL) {
-        return tri_usage(NULL, "there is no command \"%s\"", name);
+        return tri_usage(NULL,
+                         name[0] == '-' ? "%s: the command comes first, then its options"
+                                        : "there is no command \"%s\"",
+                         name);
     }
     int status = run(command, argc - 1, argv + 1);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == TRI_EXIT_OK) {
