@@ -165,8 +165,8 @@ static tr_err not_found(const tr_routes_spec *spec, tr_str name, bool provider, 
         provider
             ? snprintf(why, why_size, "there is no provider \"%.*s\"", (int)name.size, name.ptr)
             : snprintf(why, why_size,
-                       "there is no model or alias \"%.*s\" (a provider's model is written "
-                       "provider/model)",
+                       "there is no model or alias \"%.*s\" (`troupe models` lists those there "
+                       "are; a provider's model is written provider/model)",
                        (int)name.size, name.ptr);
     size_t used = wrote > 0 && (size_t)wrote < why_size ? (size_t)wrote : why_size;
     near_names near = {.wanted = name, .out = why + used, .size = why_size - used};
@@ -242,7 +242,9 @@ tr_err tr_route(const tr_routes *routes, tr_str target, tr_str provider, tr_targ
                                : (spec->local_count > 0 ? spec->locals[0] : NULL);
         if (name == NULL) {
             snprintf(why, why_size,
-                     "the request names no model, and there is no default_model in the "
+                     "the request names no model, and the configuration has neither default_model "
+                     "nor a local model: name a provider's model (provider/model), or let "
+                     "tools/setup fetch the default one and leave \"local\" out of the "
                      "configuration");
             return TR_ERR_INVALID;
         }

@@ -95,7 +95,10 @@ static tr_err check_file(const char *file, char *ret_why) {
     struct stat st;
     char magic[4];
     if (stat(file, &st) != 0) {
-        snprintf(ret_why, TR_ENGINE_WHY_size, "%s: %s", file, strerror(errno));
+        snprintf(ret_why, TR_ENGINE_WHY_size,
+                 "%s: %s: the configuration's local.NAME.file says which GGUF file a model is; "
+                 "tools/setup fetches the default one",
+                 file, strerror(errno));
         return errno == ENOENT || errno == ENOTDIR ? TR_ERR_NOT_FOUND : TR_ERR_IO;
     }
     if (!S_ISREG(st.st_mode)) {

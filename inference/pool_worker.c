@@ -13,6 +13,7 @@
  */
 #include "inference/pool_worker.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -223,8 +224,13 @@ static tr_err process_came(tr_self *self, tri_worker *w, const tr_process_event 
     }
     w->running = false;
     char why[sizeof w->note.text];
-    int size = snprintf(why, sizeof why, "%s cannot be started: %s", w->plan->spec.worker_program,
-                        strerror(event->code));
+    int size = snprintf(why, sizeof why, "%s cannot be started: %s%s", w->plan->spec.worker_program,
+                        strerror(event->code),
+                        event->code == ENOENT
+                            ? ": build Troupe with local models (tools/quickstart without "
+                              "--no-local, or tools/setup and cmake -B build -DTROUPE_LOCAL=ON), "
+                              "or name a provider's model (provider/model)"
+                            : "");
     say(w, why, size > 0 && (size_t)size < sizeof why ? (size_t)size : sizeof why - 1);
     w->note.failed = true;
     w->note.err = (uint32_t)event->err;

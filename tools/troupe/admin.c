@@ -156,6 +156,10 @@ int tri_cmd_start(const tri_args *args) {
         }
         return TRI_EXIT_OK;
     }
+    if (args->config != NULL && access(args->config, R_OK) != 0) {
+        fprintf(stderr, "troupe: %s cannot be read: %s\n", args->config, strerror(errno));
+        return TRI_EXIT_USAGE;
+    }
     char directory[TR_SOCKET_PATH_max + 1];
     char why[512];
     tr_err err = tr_socket_directory(true, directory, sizeof directory, why, sizeof why);

@@ -1,8 +1,9 @@
 /*
  * `troupe start`. The child gets one end of a pipe by --ready-fd and writes "ready" or the reason
  * why not into it; its closing without a word means that it died. So nothing is polled, and the
- * person who typed the command sees the daemon's own sentence. Two forks, so that the daemon
- * belongs to init and never to a shell that may wait for its children.
+ * person who typed the command sees the daemon's own sentence; the exit status then tells a wrong
+ * configuration from other failures. The daemon has a session of its own and belongs to init as
+ * soon as this program has ended.
  */
 #include "tools/troupe/launch.h"
 
@@ -36,7 +37,7 @@ static void find_program(char *buf, size_t size) {
     snprintf(buf, size, "trouped");
 }
 
-/* Runs in the grandchild; only calls that are safe after fork. */
+/* Runs in the child; only calls that are safe after fork. */
 static void become_daemon(const char *program, char *const *argv, int log_fd, int ready_fd) {
     setsid();
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -85,36 +86,15 @@ static tr_err wait_ready(int fd, char *why, size_t why_size) {
     return TR_ERR_NO_DAEMON;
 }
 
-static tr_err spawn(const char *program, char *const *argv, int log_fd, int ready_fd, int *ret_pid,
-                    char *why, size_t why_size) {
-    int pid_pipe[2];
-    if (pipe2(pid_pipe, O_CLOEXEC) != 0) {
-        snprintf(why, why_size, "no pipe: %s", strerror(errno));
-        return TR_ERR_IO;
-    }
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        pid_t grandchild = fork();
-        if (grandchild == 0) {
-            become_daemon(program, argv, log_fd, ready_fd);
+/* The class of a start that failed: trouped's exit status is 2 when its configuration is wrong. */
+static tr_err failure_of(pid_t pid) {
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return TR_ERR_NO_DAEMON;
         }
-        _exit(write(pid_pipe[1], &grandchild, sizeof grandchild) == (ssize_t)sizeof grandchild ? 0
-                                                                                               : 1);
     }
-    close(pid_pipe[1]);
-    pid_t pid = -1;
-    ssize_t size = child > 0 ? read(pid_pipe[0], &pid, sizeof pid) : -1;
-    close(pid_pipe[0]);
-    if (child > 0) {
-        waitpid(child, NULL, 0);
-    }
-    if (size != (ssize_t)sizeof pid || pid <= 0) {
-        snprintf(why, why_size, "cannot start another process");
-        return TR_ERR_IO;
-    }
-    *ret_pid = pid;
-    return TR_OK;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 2 ? TR_ERR_INVALID : TR_ERR_NO_DAEMON;
 }
 
 tr_err tr_launch(const char *directory, char *const *arguments, tr_launched *ret, char *why,
@@ -141,11 +121,19 @@ tr_err tr_launch(const char *directory, char *const *arguments, tr_launched *ret
     for (int i = 0; arguments != NULL && arguments[i] != NULL && i < ARGUMENTS_max; i++) {
         argv[3 + i] = arguments[i];
     }
-    tr_err err = spawn(launched.program, argv, log_fd, ready[1], &launched.pid, why, why_size);
+    fflush(NULL);
+    launched.pid = fork();
+    if (launched.pid == 0) {
+        become_daemon(launched.program, argv, log_fd, ready[1]);
+    }
     close(log_fd);
     close(ready[1]);
-    if (err == TR_OK) {
+    tr_err err = TR_ERR_IO;
+    if (launched.pid < 0) {
+        snprintf(why, why_size, "cannot start another process: %s", strerror(errno));
+    } else {
         err = wait_ready(ready[0], why, why_size);
+        err = err == TR_ERR_NO_DAEMON ? failure_of(launched.pid) : err;
     }
     close(ready[0]);
     if (err == TR_OK) {
