@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,22 +123,14 @@ static program *begin(const char *input, int terminal) {
     return p;
 }
 
-/* Runs a program with the arguments up to NULL. */
-static int run(program *p, const char *name, ...) {
-    const char *argv[ARGUMENTS] = {name};
-    va_list list;
-    va_start(list, name);
-    for (size_t i = 1; i < ARGUMENTS - 1; i++) {
-        argv[i] = va_arg(list, const char *);
-        if (argv[i] == NULL) {
-            break;
-        }
-    }
-    va_end(list);
+static int run(program *p, const char *const *argv) {
     start(p, argv);
     finish(p);
     return p->status;
 }
+
+/* Runs `troupe` with these arguments. */
+#define TROUPE(p, ...) run(p, (const char *const[]){"troupe", __VA_ARGS__, NULL})
 
 static void says(const char *text, const char *part) {
     if (strstr(text, part) == NULL) {
@@ -202,12 +193,11 @@ static void interrupted_gather_keeps_what_is_finished(void) {
 
 static void gather_prints_in_order(void) {
     program *p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "gather", "-m", "echo/x", "one", "two", "three", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "gather", "-m", "echo/x", "one", "two", "three"), 0);
     CU_ASSERT_STRING_EQUAL(p->out, "## one\none\n\n## two\ntwo\n\n## three\nthree\n");
     says(p->err, "3 of 3 done");
     p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "gather", "-q", "-m", "nope", "--json", "one", "two", NULL),
-                    2);
+    CU_ASSERT_EQUAL(TROUPE(p, "gather", "-q", "-m", "nope", "--json", "one", "two"), 2);
     CU_ASSERT_EQUAL(lines(p->out), 2);
     says(p->err, "prompt 2: there is no model");
 }
@@ -216,12 +206,12 @@ static void gather_prints_in_order(void) {
 
 static void a_missing_model_names_the_command(void) {
     program *p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "missing", "hi", NULL), 2);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "missing", "hi"), 2);
     says(p->err, "/nonexistent/m.gguf: No such file");
     says(p->err, "tools/setup");
     says(p->err, "local.NAME.file");
     p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "models", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "models"), 0);
     says(p->out, "/nonexistent/m.gguf: No such file");
 }
 
@@ -258,21 +248,21 @@ static void without_a_worker_the_daemon_says_how_to_get_one(void) {
     copy_program("trouped", bin);
     char config[128];
     snprintf(config, sizeof config, "%s", write_file("empty.yaml", "local: {}\n"));
-    CU_ASSERT_EQUAL(run(elsewhere(folder, bin), "troupe", "start", "--config",
-                        write_file("one.yaml", "local: {one: {file: default}}\n"), NULL),
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, bin), "start", "--config",
+                           write_file("one.yaml", "local: {one: {file: default}}\n")),
                     0);
     program *p = elsewhere(folder, bin);
-    CU_ASSERT_NOT_EQUAL(run(p, "troupe", "ask", "hi", NULL), 0);
+    CU_ASSERT_NOT_EQUAL(TROUPE(p, "ask", "hi"), 0);
     says(p->err, "troupe-worker cannot be started");
     says(p->err, "tools/quickstart");
     says(p->err, "provider/model");
-    CU_ASSERT_EQUAL(run(elsewhere(folder, bin), "troupe", "stop", NULL), 0);
-    CU_ASSERT_EQUAL(run(elsewhere(folder, bin), "troupe", "start", "--config", config, NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, bin), "stop"), 0);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, bin), "start", "--config", config), 0);
     p = elsewhere(folder, bin);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "hi", NULL), 2);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "hi"), 2);
     says(p->err, "default_model");
     says(p->err, "tools/setup");
-    CU_ASSERT_EQUAL(run(elsewhere(folder, bin), "troupe", "stop", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, bin), "stop"), 0);
 }
 
 static void a_wrong_configuration_is_wrong_usage(void) {
@@ -280,14 +270,13 @@ static void a_wrong_configuration_is_wrong_usage(void) {
     snprintf(folder, sizeof folder, "%s/wrong", tr_stage_now.folder);
     CU_ASSERT_FATAL(mkdir(folder, 0700) == 0);
     program *p = elsewhere(folder, NULL);
-    CU_ASSERT_EQUAL(run(p, "troupe", "start", "--config", write_file("bad.yaml", "foo: 1\n"), NULL),
-                    2);
+    CU_ASSERT_EQUAL(TROUPE(p, "start", "--config", write_file("bad.yaml", "foo: 1\n")), 2);
     says(p->err, "bad.yaml:1:1: foo: there is no such key");
     p = elsewhere(folder, NULL);
-    CU_ASSERT_EQUAL(run(p, "troupe", "start", "--config", "/nonexistent.yaml", NULL), 2);
+    CU_ASSERT_EQUAL(TROUPE(p, "start", "--config", "/nonexistent.yaml"), 2);
     says(p->err, "/nonexistent.yaml");
     p = elsewhere(folder, NULL);
-    CU_ASSERT_EQUAL(run(p, "troupe", "status", NULL), 3);
+    CU_ASSERT_EQUAL(TROUPE(p, "status"), 3);
     says(p->err, "troupe start");
 }
 
@@ -296,7 +285,7 @@ static void messages_name_what_was_typed(void) {
     const char *file = write_file("s.json", "{\"a\":");
     char expected[160];
     snprintf(expected, sizeof expected, "troupe: --schema %s is not valid JSON", file);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "--schema", file, "hi", NULL), 2);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "--schema", file, "hi"), 2);
     says(p->err, expected);
     const struct {
         const char *option, *value, *sentence;
@@ -314,17 +303,15 @@ static void messages_name_what_was_typed(void) {
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         p = begin(NULL, 0);
-        CU_ASSERT_EQUAL(
-            run(p, "troupe", "ask", "-m", "echo/x", "hi", wrong[i].option, wrong[i].value, NULL),
-            2);
+        CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x", "hi", wrong[i].option, wrong[i].value), 2);
         says(p->err, wrong[i].sentence);
         CU_ASSERT_STRING_EQUAL(p->out, "");
     }
     p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", NULL), 2);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m"), 2);
     says(p->err, "-m: its value is missing");
     p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "echo/x", "\xff", NULL), 2);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x", "\xff"), 2);
     says(p->err, "the prompt is not valid UTF-8");
 }
 
@@ -332,30 +319,30 @@ static void messages_name_what_was_typed(void) {
 
 static void a_dash_stands_for_standard_input(void) {
     program *p = begin("in\nput\n\n", 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "echo/x", "sum", "up:", "-", "end", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x", "sum", "up:", "-", "end"), 0);
     CU_ASSERT_STRING_EQUAL(p->out, "sum up:\n\nin\nput\n\nend\n");
     p = begin("all of it\n", 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "echo/x", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x"), 0);
     CU_ASSERT_STRING_EQUAL(p->out, "all of it\n");
     p = begin("piped\n", 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "gather", "-q", "-m", "echo/x", "one", "-", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "gather", "-q", "-m", "echo/x", "one", "-"), 0);
     CU_ASSERT_STRING_EQUAL(p->out, "## one\none\n\n## piped\npiped\n");
 }
 
 static void unread_input_is_noted_on_a_terminal(void) {
     static const char note[] = "standard input was not read: an argument - stands for it";
     program *p = begin("unread\n", STDERR_FILENO);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "echo/x", "hi", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x", "hi"), 0);
     CU_ASSERT_STRING_EQUAL(p->out, "hi\n");
     says(p->err, note);
     p = begin("unread\n", 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "echo/x", "hi", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x", "hi"), 0);
     CU_ASSERT_STRING_EQUAL(p->err, "");
     p = begin("unread\n", STDERR_FILENO);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-q", "-m", "echo/x", "hi", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-q", "-m", "echo/x", "hi"), 0);
     CU_ASSERT_STRING_EQUAL(p->err, "");
     p = begin(NULL, STDERR_FILENO);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "echo/x", "hi", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x", "hi"), 0);
     CU_ASSERT_STRING_EQUAL(p->err, "");
 }
 
@@ -363,19 +350,19 @@ static void unread_input_is_noted_on_a_terminal(void) {
 
 static void json_is_one_object_a_line(void) {
     program *p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "embed", "-m", "chain", "--json", "one", "two", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "embed", "-m", "chain", "--json", "one", "two"), 0);
     CU_ASSERT_EQUAL(lines(p->out), 2);
     CU_ASSERT_EQUAL(strncmp(p->out, "{\"index\":0,\"embedding\":[", 24), 0);
     says(p->out, "]}\n{\"index\":1,\"embedding\":[");
     p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "troupe", "version", "--json", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "version", "--json"), 0);
     CU_ASSERT_EQUAL(lines(p->out), 1);
     says(p->out, "{\"troupe\":\"");
     says(p->out, ",\"trouped\":\"");
     static const char *const commands[] = {"models", "requests", "status", "tree"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         p = begin(NULL, 0);
-        CU_ASSERT_EQUAL(run(p, "troupe", commands[i], "--json", NULL), 0);
+        CU_ASSERT_EQUAL(TROUPE(p, commands[i], "--json"), 0);
         CU_ASSERT_EQUAL(lines(p->out), 1);
         CU_ASSERT_EQUAL(p->out[0], '{');
     }
@@ -383,24 +370,22 @@ static void json_is_one_object_a_line(void) {
 
 static void an_answer_cut_by_its_length_is_noted_on_a_terminal(void) {
     program *p = begin(NULL, STDERR_FILENO);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "chain", "--temperature", "0", "--max-tokens",
-                        "3", "hi", NULL),
-                    0);
+    CU_ASSERT_EQUAL(
+        TROUPE(p, "ask", "-m", "chain", "--temperature", "0", "--max-tokens", "3", "hi"), 0);
     CU_ASSERT_STRING_EQUAL(p->out, "abc\n");
     says(p->err, "ended by --max-tokens, after 3 tokens");
     p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(
-        run(p, "troupe", "ask", "-m", "chain", "--json", "--max-tokens", "3", "hi", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "chain", "--json", "--max-tokens", "3", "hi"), 0);
     says(p->out, "\"finish\":\"length\"");
     CU_ASSERT_STRING_EQUAL(p->err, "");
     p = begin(NULL, STDERR_FILENO);
-    CU_ASSERT_EQUAL(run(p, "troupe", "ask", "-m", "chain", "--temperature", "0", "hi", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "chain", "--temperature", "0", "hi"), 0);
     CU_ASSERT_STRING_EQUAL(p->err, "");
 }
 
 static void the_tree_fits_80_columns(void) {
     program *p = begin(NULL, STDOUT_FILENO);
-    CU_ASSERT_EQUAL(run(p, "troupe", "tree", "--once", NULL), 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "tree", "--once"), 0);
     CU_ASSERT_EQUAL(strncmp(p->out, "ACTOR ", 6), 0);
     says(p->out, "pool:chain");
     for (const char *line = p->out; *line != '\0';) {
@@ -423,7 +408,7 @@ static const char *complete(const char *words) {
              "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _troupe 2>&1; echo \"${COMPREPLY[*]}\"",
              bin, bin, words);
     program *p = begin(NULL, 0);
-    CU_ASSERT_EQUAL(run(p, "/bin/bash", "-c", script, NULL), 0);
+    CU_ASSERT_EQUAL(run(p, (const char *const[]){"/bin/bash", "-c", script, NULL}), 0);
     CU_ASSERT_STRING_EQUAL(p->err, "");
     return p->out;
 }
