@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "protocol/assert.h"
+#include "protocol/near.h"
 #include "runtime/memory.h"
 
 #define ALIAS_DEPTH_max 4
-#define NEAR_max 3 /* names that are suggested, and letters by which they may differ */
 
 struct tr_routes {
     _Atomic uint32_t refs; /* acq_rel on unref: the freeing thread sees all; partner: itself */
@@ -115,50 +115,6 @@ static const char *find(const char *const *names, size_t count, tr_str name) {
     return NULL;
 }
 
-/* Letters by which two names differ (Levenshtein), at most `max` + 1. */
-static size_t distance(tr_str a, tr_str b, size_t max) {
-    size_t row[64];
-    if (a.size > 60 || b.size > 60 || (a.size > b.size ? a.size - b.size : b.size - a.size) > max) {
-        return max + 1;
-    }
-    for (size_t j = 0; j <= b.size; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= a.size; i++) {
-        size_t corner = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.size; j++) {
-            size_t above = row[j];
-            size_t best = corner + (a.ptr[i - 1] != b.ptr[j - 1]);
-            best = above + 1 < best ? above + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            corner = above;
-            row[j] = best;
-        }
-    }
-    return row[b.size];
-}
-
-typedef struct near_names {
-    tr_str wanted;
-    char *out;
-    size_t size;
-    size_t used;
-    size_t count;
-} near_names;
-
-static void consider(near_names *near, const char *name) {
-    tr_str other = {name, strlen(name)};
-    size_t max = near->wanted.size < 4 ? 1 : NEAR_max;
-    bool begins = near->wanted.size >= 3 && strncmp(name, near->wanted.ptr, near->wanted.size) == 0;
-    if (near->count < NEAR_max && (begins || distance(near->wanted, other, max) <= max)) {
-        int wrote = snprintf(near->out + near->used, near->size - near->used, "%s%s",
-                             near->count == 0 ? "; did you mean " : " or ", name);
-        near->used += wrote > 0 && (size_t)wrote < near->size - near->used ? (size_t)wrote : 0;
-        near->count++;
-    }
-}
-
 static tr_err not_found(const tr_routes_spec *spec, tr_str name, bool provider, char *why,
                         size_t why_size) {
     int wrote =
@@ -169,17 +125,17 @@ static tr_err not_found(const tr_routes_spec *spec, tr_str name, bool provider, 
                        "are; a provider's model is written provider/model)",
                        (int)name.size, name.ptr);
     size_t used = wrote > 0 && (size_t)wrote < why_size ? (size_t)wrote : why_size;
-    near_names near = {.wanted = name, .out = why + used, .size = why_size - used};
-    if (near.size > 0) {
-        near.out[0] = '\0';
+    if (used < why_size) {
+        tr_near near;
+        tr_near_init(&near, name, why + used, why_size - used);
         for (size_t i = 0; i < spec->local_count && !provider; i++) {
-            consider(&near, spec->locals[i]);
+            tr_near_consider(&near, spec->locals[i]);
         }
         for (size_t i = 0; i < spec->alias_count && !provider; i++) {
-            consider(&near, spec->aliases[i].name);
+            tr_near_consider(&near, spec->aliases[i].name);
         }
         for (size_t i = 0; i < spec->provider_count; i++) {
-            consider(&near, spec->providers[i]);
+            tr_near_consider(&near, spec->providers[i]);
         }
     }
     return TR_ERR_NOT_FOUND;

@@ -13,15 +13,26 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "protocol/limits.h"
+#include "protocol/near.h"
 #include "tools/trouped/config_table.h"
 
 #define FILE_BYTES_max (1024U * 1024U)
+#define ENTRIES_max 1024 /* of a named section */
+#define DEPTH_max 16     /* of lists and mappings in each other; the table needs 4 */
 
 typedef struct block {
     struct block *next;
     _Alignas(16) char bytes[];
 } block;
+
+/* Where a value stands. The configuration itself moves to its caller, so its own values are known
+ * by their offset, those of entries by their address. */
+typedef struct mark {
+    struct mark *next;
+    const char *item; /* NULL = the configuration itself */
+    size_t offset;
+    size_t line, column;
+} mark;
 
 typedef struct reader {
     yaml_document_t document;
@@ -48,6 +59,51 @@ static const char *copy(tr_config *config, const char *text, size_t size) {
     return bytes;
 }
 
+static tr_err keep_mark(reader *r, const yaml_node_t *node, const char *item, size_t offset) {
+    mark *fresh = take(r->config, sizeof *fresh);
+    if (fresh == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    *fresh = (mark){.next = r->config->marks,
+                    .item = item == (const char *)r->config ? NULL : item,
+                    .offset = offset,
+                    .line = node->start_mark.line + 1,
+                    .column = node->start_mark.column + 1};
+    r->config->marks = fresh;
+    return TR_OK;
+}
+
+static const mark *mark_of(const tr_config *config, const void *member) {
+    uintptr_t at = (uintptr_t)member;
+    uintptr_t base = (uintptr_t)config;
+    for (const mark *m = config->marks; m != NULL; m = m->next) {
+        if (at == (m->item == NULL ? base : (uintptr_t)m->item) + m->offset) {
+            return m;
+        }
+    }
+    return NULL;
+}
+
+size_t tri_config_line(const tr_config *config, const void *member) {
+    const mark *m = mark_of(config, member);
+    return m != NULL ? m->line : 0;
+}
+
+tr_err tri_config_fault(const tr_config *config, const void *member, char *why, const char *format,
+                        ...) {
+    const mark *m = mark_of(config, member);
+    int used = m != NULL ? snprintf(why, TR_CONFIG_WHY_size, "%s:%zu:%zu: ", config->origin,
+                                    m->line, m->column)
+                         : snprintf(why, TR_CONFIG_WHY_size, "%s: ", config->origin);
+    if (used > 0 && used < TR_CONFIG_WHY_size) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(why + used, TR_CONFIG_WHY_size - (size_t)used, format, args);
+        va_end(args);
+    }
+    return TR_ERR_INVALID;
+}
+
 __attribute__((format(printf, 3, 4))) static tr_err fault(reader *r, const yaml_node_t *node,
                                                           const char *format, ...) {
     int used = node != NULL ? snprintf(r->why, TR_CONFIG_WHY_size, "%s:%zu:%zu: ", r->name,
@@ -66,6 +122,13 @@ static const char *text_of(const yaml_node_t *node) {
     return (const char *)node->data.scalar.value;
 }
 
+/* A YAML text may hold a zero byte ("\0"), behind which C would not look. */
+static tr_err check_text(reader *r, const yaml_node_t *node) {
+    return strlen(text_of(node)) == node->data.scalar.length
+               ? TR_OK
+               : fault(r, node, "a text must not hold a zero byte");
+}
+
 static bool is_null(const yaml_node_t *node) {
     const char *text = text_of(node);
     return node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
@@ -73,8 +136,9 @@ static bool is_null(const yaml_node_t *node) {
 }
 
 static bool choice_has(const char *choices, const char *text) {
-    size_t size = strlen(text);
-    for (const char *at = choices; at != NULL; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+    size_t size = strcspn(text, "|");
+    for (const char *at = text[size] == '|' ? NULL : choices; at != NULL;
+         at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
         if (strncmp(at, text, size) == 0 && (at[size] == '|' || at[size] == '\0')) {
             return true;
         }
@@ -91,10 +155,11 @@ static tr_err set_number(reader *r, const yaml_node_t *node, const tri_field *fi
                          field->name, text);
         }
         if (ms < field->min || ms > field->max) {
+            char min[32];
             char max[32];
+            tri_time_format(field->min, min, sizeof min);
             tri_time_format(field->max, max, sizeof max);
-            return fault(r, node, "%s: %s is out of range: at most %s%s", field->name, text, max,
-                         field->min > 0 ? ", more than 0" : "");
+            return fault(r, node, "%s: %s is out of range: %s to %s", field->name, text, min, max);
         }
         *ret = ms;
         return TR_OK;
@@ -176,6 +241,10 @@ static tr_err set_texts(reader *r, yaml_node_t *node, const tri_field *field, ch
         if (one->type != YAML_SCALAR_NODE) {
             return fault(r, one, "%s: each entry must be a text", field->name);
         }
+        tr_err err = check_text(r, one);
+        if (err != TR_OK) {
+            return err;
+        }
         items[i] = copy(r->config, text_of(one), strlen(text_of(one)));
         if (items[i] == NULL) {
             return TR_ERR_NOMEM;
@@ -183,7 +252,7 @@ static tr_err set_texts(reader *r, yaml_node_t *node, const tri_field *field, ch
     }
     tr_config_strings strings = {.items = items, .count = count};
     memcpy(item + field->offset, &strings, sizeof strings);
-    return TR_OK;
+    return keep_mark(r, node, item, field->offset);
 }
 
 static tr_err set_defaults(reader *r, const tri_section *section, char *item) {
@@ -211,33 +280,41 @@ static const tri_field *field_of(const tri_section *section, const char *name) {
     return NULL;
 }
 
-static void list_keys(const tri_section *section, char *buf, size_t size) {
+static tr_err unknown_key(reader *r, const yaml_node_t *key, const tri_section *section,
+                          const char *name) {
+    char keys[256];
+    char meant[128];
     size_t used = 0;
-    buf[0] = '\0';
-    for (size_t i = 0; i < section->count && used < size; i++) {
-        used += (size_t)snprintf(buf + used, size - used, "%s%s", i > 0 ? ", " : "",
+    tr_near near;
+    tr_near_init(&near, (tr_str){text_of(key), strlen(text_of(key))}, meant, sizeof meant);
+    keys[0] = '\0';
+    for (size_t i = 0; i < section->count && used < sizeof keys; i++) {
+        used += (size_t)snprintf(keys + used, sizeof keys - used, "%s%s", i > 0 ? ", " : "",
                                  section->fields[i].name);
+        tr_near_consider(&near, section->fields[i].name);
     }
+    return fault(r, key, "%.64s: there is no such key%s%s%s; there are %s", text_of(key),
+                 name[0] != '\0' ? " in " : "", name, meant, keys);
 }
 
+static tr_err read_field(reader *r, yaml_node_t *node, const tri_field *field, char *item);
 static tr_err read_section(reader *r, yaml_node_t *node, const tri_section *section,
                            const char *name, char *item);
 
-/* Checks that no key stands twice in a mapping; libyaml lets it through. */
-static tr_err check_keys(reader *r, const yaml_node_t *node) {
-    const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
-    size_t count = (size_t)(node->data.mapping.pairs.top - pairs);
-    for (size_t i = 0; i < count; i++) {
-        const yaml_node_t *key = yaml_document_get_node(&r->document, pairs[i].key);
-        if (key->type != YAML_SCALAR_NODE) {
-            return fault(r, key, "a key must be a plain text");
-        }
-        for (size_t j = 0; j < i; j++) {
-            const yaml_node_t *other = yaml_document_get_node(&r->document, pairs[j].key);
-            if (strcmp(text_of(key), text_of(other)) == 0) {
-                return fault(r, key, "%s: the key stands here again; first in line %zu",
-                             text_of(key), other->start_mark.line + 1);
-            }
+static tr_err check_key(reader *r, const yaml_node_t *key) {
+    return key->type == YAML_SCALAR_NODE ? check_text(r, key)
+                                         : fault(r, key, "a key must be a plain text");
+}
+
+/* Checks that the `i`th key of a mapping does not stand before; libyaml lets it through. The keys
+ * before it are few: known ones of a section, or names within their limit. */
+static tr_err check_unique(reader *r, const yaml_node_pair_t *pairs, size_t i) {
+    const yaml_node_t *key = yaml_document_get_node(&r->document, pairs[i].key);
+    for (size_t j = 0; j < i; j++) {
+        const yaml_node_t *other = yaml_document_get_node(&r->document, pairs[j].key);
+        if (strcmp(text_of(key), text_of(other)) == 0) {
+            return fault(r, key, "%s: the key stands here again; first in line %zu", text_of(key),
+                         other->start_mark.line + 1);
         }
     }
     return TR_OK;
@@ -258,14 +335,17 @@ static tr_err read_entry(reader *r, const yaml_node_t *key, yaml_node_t *value,
     }
     memcpy(item, &name, sizeof name); /* the first member of every entry */
     if (!name_fits(name)) {
-        return fault(r, key, "%s: a name has 1 to 48 letters, digits and . _ - :", name);
+        return fault(r, key, "%.64s: a name has 1 to 48 letters, digits and . _ - :", name);
     }
-    tr_err err = set_defaults(r, section, item);
+    tr_err err = keep_mark(r, key, item, 0);
+    if (err == TR_OK) {
+        err = set_defaults(r, section, item);
+    }
     if (err != TR_OK) {
         return err;
     }
     if (value->type == YAML_SCALAR_NODE && section->short_key != NULL && !is_null(value)) {
-        return set_text(r, value, field_of(section, section->short_key), text_of(value), item);
+        return read_field(r, value, field_of(section, section->short_key), item);
     }
     return read_section(r, value, section, name, item);
 }
@@ -279,20 +359,26 @@ static tr_err read_entries(reader *r, yaml_node_t *node, const tri_field *field,
     if (node->type != YAML_MAPPING_NODE) {
         return fault(r, node, "%s: expected names, each with its own keys", field->name);
     }
-    tr_err err = check_keys(r, node);
-    if (err != TR_OK) {
-        return err;
-    }
     const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
     list.count = (size_t)(node->data.mapping.pairs.top - pairs);
+    if (list.count > ENTRIES_max) {
+        return fault(r, node, "%s: %zu names; at most %d are possible", field->name, list.count,
+                     ENTRIES_max);
+    }
     list.items = take(r->config, (list.count + 1) * field->inner->item_size);
     if (list.items == NULL) {
         return TR_ERR_NOMEM;
     }
     for (size_t i = 0; i < list.count; i++) {
-        err = read_entry(r, yaml_document_get_node(&r->document, pairs[i].key),
-                         yaml_document_get_node(&r->document, pairs[i].value), field->inner,
-                         (char *)list.items + i * field->inner->item_size);
+        const yaml_node_t *key = yaml_document_get_node(&r->document, pairs[i].key);
+        tr_err err = check_key(r, key);
+        if (err == TR_OK) {
+            err = check_unique(r, pairs, i);
+        }
+        if (err == TR_OK) {
+            err = read_entry(r, key, yaml_document_get_node(&r->document, pairs[i].value),
+                             field->inner, (char *)list.items + i * field->inner->item_size);
+        }
         if (err != TR_OK) {
             return err;
         }
@@ -319,7 +405,11 @@ static tr_err read_field(reader *r, yaml_node_t *node, const tri_field *field, c
     if (node->type != YAML_SCALAR_NODE) {
         return fault(r, node, "%s: expected a single value, not a list or a mapping", field->name);
     }
-    return set_text(r, node, field, is_null(node) ? field->otherwise : text_of(node), item);
+    tr_err err = check_text(r, node);
+    if (err == TR_OK) {
+        err = set_text(r, node, field, is_null(node) ? field->otherwise : text_of(node), item);
+    }
+    return err == TR_OK ? keep_mark(r, node, item, field->offset) : err;
 }
 
 static tr_err read_section(reader *r, yaml_node_t *node, const tri_section *section,
@@ -328,21 +418,24 @@ static tr_err read_section(reader *r, yaml_node_t *node, const tri_section *sect
         return TR_OK;
     }
     if (node->type != YAML_MAPPING_NODE) {
-        return fault(r, node, "%s: expected keys with values", name);
+        return fault(r, node, "%s%sexpected keys with values", name, name[0] != '\0' ? ": " : "");
     }
-    tr_err err = check_keys(r, node);
     const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
-    const yaml_node_pair_t *end = node->data.mapping.pairs.top;
-    for (; pairs < end && err == TR_OK; pairs++) {
-        const yaml_node_t *key = yaml_document_get_node(&r->document, pairs->key);
-        const tri_field *field = field_of(section, text_of(key));
-        if (field == NULL) {
-            char keys[256];
-            list_keys(section, keys, sizeof keys);
-            return fault(r, key, "%s: there is no such key%s%s; there are %s", text_of(key),
-                         name[0] != '\0' ? " in " : "", name, keys);
+    size_t count = (size_t)(node->data.mapping.pairs.top - pairs);
+    tr_err err = TR_OK;
+    for (size_t i = 0; i < count && err == TR_OK; i++) {
+        const yaml_node_t *key = yaml_document_get_node(&r->document, pairs[i].key);
+        err = check_key(r, key);
+        const tri_field *field = err == TR_OK ? field_of(section, text_of(key)) : NULL;
+        if (err == TR_OK && field == NULL) {
+            err = unknown_key(r, key, section, name);
         }
-        err = read_field(r, yaml_document_get_node(&r->document, pairs->value), field, item);
+        if (err == TR_OK) {
+            err = check_unique(r, pairs, i);
+        }
+        if (err == TR_OK) {
+            err = read_field(r, yaml_document_get_node(&r->document, pairs[i].value), field, item);
+        }
     }
     return err;
 }
@@ -375,65 +468,122 @@ static tr_err read_document(reader *r, bool *ret_has_local) {
     return err;
 }
 
-static tr_err check_whole(reader *r) {
-    const tr_config *config = r->config;
-    if (config->tcp[0] != '\0' && config->token_file[0] == '\0') {
-        return fault(r, NULL,
-                     "listen: tcp needs a token_file: who can reach the port could use it");
+/* libyaml's own words, with the place and what a person may have done. */
+static tr_err not_yaml(reader *r, const yaml_parser_t *parser, const char *text, size_t size) {
+    size_t line = parser->problem_mark.line + 1;
+    size_t column = parser->problem_mark.column + 1;
+    const char *hint = "";
+    if (parser->error == YAML_MEMORY_ERROR) {
+        return TR_ERR_NOMEM;
     }
-    if (strncmp(config->tcp, "tls+tcp://", 10) == 0 && config->cert_file[0] == '\0') {
-        return fault(r, NULL, "listen: tls+tcp needs a cert_file with certificate and key");
-    }
-    if (config->tcp[0] != '\0' && strncmp(config->tcp, "tls+tcp://", 10) != 0 &&
-        strncmp(config->tcp, "tcp://", 6) != 0) {
-        return fault(r, NULL, "listen: tcp: \"%s\" begins neither with tcp:// nor with tls+tcp://",
-                     config->tcp);
-    }
-    if (strcmp(config->socket, "default") != 0 && strcmp(config->socket, "off") != 0 &&
-        strncmp(config->socket, "ipc://", 6) != 0) {
-        return fault(r, NULL, "listen: socket: \"%s\" is neither ipc://PATH nor default nor off",
-                     config->socket);
-    }
-    const tr_config_provider *providers = config->providers.items;
-    for (size_t i = 0; i < config->providers.count; i++) {
-        const tr_config_strings *keys = &providers[i].keys;
-        if (keys->count > 1 || (keys->count == 1 && strncmp(keys->items[0], "env:", 4) != 0)) {
-            return fault(r, NULL,
-                         "providers: %s: keys: expected one reference env:NAME; keys themselves do "
-                         "not belong in this file",
-                         providers[i].name);
+    if (parser->error == YAML_READER_ERROR) {
+        line = 1;
+        column = 1;
+        for (size_t i = 0; i < parser->problem_offset && i < size; i++) {
+            column = text[i] == '\n' ? 1 : column + 1;
+            line += text[i] == '\n';
         }
+        hint = "; is this a text file in UTF-8?";
+    } else {
+        size_t start = 0;
+        for (size_t at = 1; at < line && start < size; start++) {
+            at += text[start] == '\n';
+        }
+        size_t blanks = 0;
+        bool tab = false;
+        for (; start + blanks < size && strchr(" \t", text[start + blanks]) != NULL &&
+               text[start + blanks] != '\0';
+             blanks++) {
+            tab = tab || text[start + blanks] == '\t';
+        }
+        hint = tab ? "; the line is indented with a tab: YAML takes spaces only" : "";
     }
-    return TR_OK;
+    snprintf(r->why, TR_CONFIG_WHY_size, "%s:%zu:%zu: not YAML: %s%s", r->name, line, column,
+             parser->problem != NULL ? parser->problem : "cannot be read", hint);
+    return TR_ERR_INVALID;
+}
+
+/* libyaml's time grows with the square of the depth: the events, which come one by one, are looked
+ * at before a document is composed. */
+static tr_err check_depth(reader *r, const char *text, size_t size) {
+    yaml_parser_t parser;
+    yaml_event_t event;
+    size_t depth = 0;
+    tr_err err = TR_OK;
+    if (!yaml_parser_initialize(&parser)) {
+        return TR_ERR_NOMEM;
+    }
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
+    for (bool end = false; !end && err == TR_OK;) {
+        if (!yaml_parser_parse(&parser, &event)) {
+            err = not_yaml(r, &parser, text, size);
+            break;
+        }
+        depth += event.type == YAML_SEQUENCE_START_EVENT || event.type == YAML_MAPPING_START_EVENT;
+        depth -= event.type == YAML_SEQUENCE_END_EVENT || event.type == YAML_MAPPING_END_EVENT;
+        if (depth > DEPTH_max) {
+            snprintf(r->why, TR_CONFIG_WHY_size,
+                     "%s:%zu:%zu: lists and mappings stand in each other more than %d deep",
+                     r->name, event.start_mark.line + 1, event.start_mark.column + 1, DEPTH_max);
+            err = TR_ERR_INVALID;
+        }
+        end = event.type == YAML_STREAM_END_EVENT || event.type == YAML_NO_EVENT;
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+    return err;
+}
+
+/* A file is one document: what stands behind "---" would be ignored otherwise. */
+static tr_err check_end(reader *r, yaml_parser_t *parser, const char *text, size_t size) {
+    if (!yaml_parser_load(parser, &r->document)) {
+        return not_yaml(r, parser, text, size);
+    }
+    const yaml_node_t *root = yaml_document_get_root_node(&r->document);
+    tr_err err = root == NULL
+                     ? TR_OK
+                     : fault(r, root, "a second document begins here; the file may hold one only");
+    yaml_document_delete(&r->document);
+    return err;
+}
+
+static tr_err read_text(reader *r, const char *text, size_t size, bool *ret_has_local) {
+    yaml_parser_t parser;
+    tr_err err = check_depth(r, text, size);
+    if (err != TR_OK) {
+        return err;
+    }
+    if (!yaml_parser_initialize(&parser)) {
+        return TR_ERR_NOMEM;
+    }
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
+    if (yaml_parser_load(&parser, &r->document)) {
+        bool empty = yaml_document_get_root_node(&r->document) == NULL;
+        err = read_document(r, ret_has_local);
+        yaml_document_delete(&r->document);
+        if (err == TR_OK && !empty) {
+            err = check_end(r, &parser, text, size);
+        }
+    } else {
+        err = not_yaml(r, &parser, text, size);
+    }
+    yaml_parser_delete(&parser);
+    return err;
 }
 
 tr_err tr_config_parse(const char *text, size_t size, const char *name, tr_config *ret, char *why) {
     tr_config config = {0};
     reader r = {.name = name, .config = &config, .why = why};
     snprintf(why, TR_CONFIG_WHY_size, "%s: out of memory", name);
-    tr_err err = set_defaults(&r, &tri_config_root, (char *)&config);
     bool has_local = false;
-    yaml_parser_t parser;
-    if (err == TR_OK && yaml_parser_initialize(&parser)) {
-        yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
-        if (yaml_parser_load(&parser, &r.document)) {
-            err = read_document(&r, &has_local);
-            yaml_document_delete(&r.document);
-        } else {
-            snprintf(why, TR_CONFIG_WHY_size, "%s:%zu:%zu: not YAML: %s", name,
-                     parser.problem_mark.line + 1, parser.problem_mark.column + 1,
-                     parser.problem != NULL ? parser.problem : "cannot be read");
-            err = parser.error == YAML_MEMORY_ERROR ? TR_ERR_NOMEM : TR_ERR_INVALID;
-        }
-        yaml_parser_delete(&parser);
-    } else if (err == TR_OK) {
-        err = TR_ERR_NOMEM;
+    config.origin = copy(&config, name, strlen(name));
+    tr_err err =
+        config.origin != NULL ? set_defaults(&r, &tri_config_root, (char *)&config) : TR_ERR_NOMEM;
+    if (err == TR_OK) {
+        err = read_text(&r, text, size, &has_local);
     }
     if (err == TR_OK && !has_local) {
         err = add_default_local(&r);
-    }
-    if (err == TR_OK) {
-        err = check_whole(&r);
     }
     if (err != TR_OK) {
         tr_config_fini(&config);
@@ -454,16 +604,17 @@ tr_err tr_config_load(const char *path, tr_config *ret, char *why) {
     }
     char *text = malloc(FILE_BYTES_max + 1);
     size_t size = text != NULL ? fread(text, 1, FILE_BYTES_max + 1, file) : 0;
-    bool failed = ferror(file) != 0;
+    int failed = ferror(file) != 0 ? errno : 0;
     fclose(file);
     tr_err err;
     if (text == NULL) {
         err = TR_ERR_NOMEM;
         snprintf(why, TR_CONFIG_WHY_size, "%s: out of memory", path);
-    } else if (failed || size > FILE_BYTES_max) {
+    } else if (failed != 0 || size > FILE_BYTES_max) {
         err = TR_ERR_INVALID;
-        snprintf(why, TR_CONFIG_WHY_size, "%s: %s", path,
-                 failed ? "cannot be read" : "larger than 1 MiB");
+        snprintf(why, TR_CONFIG_WHY_size, "%s: %s%s", path,
+                 failed != 0 ? "cannot be read: " : "larger than 1 MiB",
+                 failed != 0 ? strerror(failed) : "");
     } else {
         err = tr_config_parse(text, size, path, ret, why);
     }

@@ -1,7 +1,7 @@
 /*
- * The configuration: one YAML file, every key optional. One table (config.c) gives each key's name,
- * type, range, default and description, so that reading, `trouped --check --print` and
- * docs/config.md cannot disagree. A fault names file, line, column and key.
+ * The configuration: one YAML file, every key optional. One table (config_table.c) gives each key's
+ * name, type, range, default and description, so that reading, `trouped --print` and docs/config.md
+ * cannot disagree. A fault names file, line, column and key.
  */
 #ifndef TR_TOOLS_TROUPED_CONFIG_H
 #define TR_TOOLS_TROUPED_CONFIG_H
@@ -13,7 +13,8 @@
 
 #include "protocol/err.h"
 
-#define TR_CONFIG_WHY_size 512 /* room for the sentence of a fault */
+#define TR_CONFIG_WHY_size 1024    /* room for the sentence of a fault */
+#define TR_CONFIG_PROVIDERS_max 64 /* those of the catalog among them */
 
 typedef struct tr_config_strings {
     const char **items;
@@ -40,6 +41,8 @@ typedef struct tr_config_local {
     const char *chat_template; /* "" = the model's own */
     uint64_t idle_unload_ms;   /* 0 = never */
     bool preload;
+    uint64_t silence_ms; /* a worker that says nothing, or works without getting on, for so long */
+    uint64_t hang_ms;    /* is killed and started again */
 } tr_config_local;
 
 typedef struct tr_config_alias {
@@ -68,7 +71,9 @@ typedef struct tr_config {
     uint64_t drain_ms;
     const char *log_format; /* logfmt, json */
     const char *log_level;
-    void *strings; /* owns all of the above */
+    const char *origin; /* the file's name, for messages */
+    void *marks;        /* where each value stands in it */
+    void *strings;      /* owns all of the above */
 } tr_config;
 
 /* The defaults, changed by the file at `path` (NULL = none). On failure `why` (TR_CONFIG_WHY_size)
@@ -80,8 +85,19 @@ TR_MUST_USE tr_err tr_config_parse(const char *text, size_t size, const char *na
                                    char *why);
 void tr_config_fini(tr_config *config);
 
+/* What no single value shows: whether names lead to something and do not collide, whether URLs and
+ * references are well formed and the doors' files usable. TR_ERR_INVALID with the sentence in `why`
+ * (TR_CONFIG_WHY_size), TR_ERR_NOMEM. Looks at files; any thread. */
+TR_MUST_USE tr_err tr_config_check(const tr_config *config, char *why);
+/* Tells `fn` what will keep a part from working but not the daemon: a model file or a key that is
+ * not there. Such a thing may come later, so it stops nothing. Looks at files and environment. */
+void tr_config_warn(const tr_config *config, void (*fn)(void *arg, const char *sentence),
+                    void *arg);
+/* The place of a local model's file: as configured, or where tools/setup installs the default. */
+void tr_config_model_file(const tr_config_local *local, char *buf, size_t size);
+
 /* Effective values as YAML that reads back as the same; keys of providers are shown only when they
- * are references (env:, file:, command:). */
+ * are references (env:NAME). */
 void tr_config_print(const tr_config *config, FILE *out);
 /* docs/config.md. */
 void tr_config_document(FILE *out);

@@ -115,9 +115,11 @@ static void document_range(FILE *out, const tri_field *field) {
     } else if (field->type == TRI_FIELD_NUMBER) {
         fprintf(out, "%" PRIu64 " to %" PRIu64, field->min, field->max);
     } else if (field->type == TRI_FIELD_TIME) {
-        char text[32];
-        tri_time_format(field->max, text, sizeof text);
-        fprintf(out, "a time, at most %s", text);
+        char min[32];
+        char max[32];
+        tri_time_format(field->min, min, sizeof min);
+        tri_time_format(field->max, max, sizeof max);
+        fprintf(out, "a time, %s to %s", min, max);
     } else if (field->type == TRI_FIELD_SWITCH) {
         fputs("`true` or `false`", out);
     } else {
@@ -133,10 +135,11 @@ static void document_section(FILE *out, const tri_section *section, const char *
         if (field->inner == NULL) {
             fprintf(out, "| `%s` | ", name);
             document_range(out, field);
-            fprintf(out, " | `%s` | %s |\n",
-                    field->otherwise[0] != '\0' ? field->otherwise : "\"\"", field->text);
+            fprintf(out, " | `%s` | `%s` | %s | %s |\n",
+                    field->otherwise[0] != '\0' ? field->otherwise : "\"\"", field->example,
+                    field->at_reload ? "SIGHUP" : "restart", field->text);
         } else {
-            fprintf(out, "| **`%s`** | | | %s |\n", name, field->text);
+            fprintf(out, "| **`%s`** | | | | | %s |\n", name, field->text);
             char inner[160];
             snprintf(inner, sizeof inner, "%s.%s", name,
                      field->type == TRI_FIELD_ENTRIES ? "NAME." : "");
@@ -145,34 +148,54 @@ static void document_section(FILE *out, const tri_section *section, const char *
     }
 }
 
+static const char introduction[] =
+    "# Configuration\n"
+    "`trouped` needs no configuration. It reads the file given by `--config`, else\n"
+    "`$XDG_CONFIG_HOME/troupe/troupe.yaml`, else `~/.config/troupe/troupe.yaml`, else\n"
+    "`/etc/troupe/troupe.yaml`, where there is one: YAML in UTF-8, one document, at most 1 MiB.\n\n"
+    "`trouped --check` names the first fault by file, line, column and key (exit status 2) and\n"
+    "warns of what is missing on this machine: a model file, the variable of a key. A warning\n"
+    "stops nothing, since the file may come later; the daemon logs it at start and a request for\n"
+    "that model says it again. `trouped --print` shows all effective values.\n\n"
+    "SIGHUP (`systemctl reload`) reads the file again. A file with a fault changes nothing. The\n"
+    "column \"changed by\" says which keys a reload applies; the others take a restart, and the "
+    "log\n"
+    "says so. Times are written 500ms, 10s, 5m or 1h; numbers are whole. This page is printed by\n"
+    "`trouped --document`.\n\n"
+    "| key | value | default | example | changed by | what it does |\n"
+    "| --- | --- | --- | --- | --- | --- |\n";
+
+static const char names[] =
+    "\n## Names\n"
+    "- A model is asked for as `provider/model`, as `local/NAME`, or by a bare name: an alias, "
+    "else a\n"
+    "  local model. An alias may lead to another one, and must not have a local model's name.\n"
+    "- A name has 1 to 48 letters, digits and `. _ - :`; a provider's 1 to 40 and no colon. A\n"
+    "  provider cannot be called `local` or `echo`: these two are always there.\n"
+    "- `default_model` and each alias must lead to a local model or to a provider of the catalog "
+    "or\n"
+    "  of this file. Whether the provider has the model is known when it is asked.\n\n"
+    "## Example\n"
+    "```yaml\n"
+    "default_model: local/smollm2-135m\n"
+    "local:\n"
+    "  smollm2-135m: {file: default, workers: 1}\n"
+    "  qwen: {file: /models/qwen3-4b-q4_k_m.gguf, context: 8192}\n"
+    "providers:\n"
+    "  openai: {at_once: 50}\n"
+    "  lmbox: {kind: openai-compatible, base_url: \"http://127.0.0.1:1234/v1\"}\n"
+    "aliases: {fast: openai/gpt-4o-mini}\n"
+    "```\n\n"
+    "## As a service\n"
+    "`cmake --install` puts `trouped.service` (Type=notify) where systemd looks. The daemon says\n"
+    "READY, RELOADING, STOPPING and STATUS by sd_notify(3); it asks for the time that `drain` "
+    "needs,\n"
+    "so `TimeoutStopSec` need not follow it. With `WatchdogSec=30s` it says WATCHDOG as long as "
+    "all\n"
+    "of its shards answer, and systemd restarts it when one hangs.\n";
+
 void tr_config_document(FILE *out) {
-    fputs(
-        "# Configuration\n"
-        "`trouped` needs no configuration. It reads the file given by `--config`, else\n"
-        "`$XDG_CONFIG_HOME/troupe/troupe.yaml`, else `~/.config/troupe/troupe.yaml`, else\n"
-        "`/etc/troupe/troupe.yaml`, where there is one. `trouped --check` names the first fault "
-        "by\n"
-        "file, line, column and key; `trouped --check --print` shows all effective values. SIGHUP\n"
-        "reads the file again: providers, aliases, time-outs, the default model and logging "
-        "change\n"
-        "at once; changes of `listen`, `local`, `shards` and `mailbox` need a restart, and the "
-        "log\n"
-        "says so. Times are written 500ms, 10s, 5m or 1h. This page is printed by\n"
-        "`trouped --document`.\n\n"
-        "| key | value | default | what it does |\n"
-        "| --- | --- | --- | --- |\n",
-        out);
+    fputs(introduction, out);
     document_section(out, &tri_config_root, "");
-    fputs("\n## Example\n"
-          "```yaml\n"
-          "default_model: local/smollm2-135m\n"
-          "local:\n"
-          "  smollm2-135m: {file: default, workers: 1}\n"
-          "  qwen: {file: /models/qwen3-4b-q4_k_m.gguf, context: 8192}\n"
-          "providers:\n"
-          "  openai: {at_once: 50}\n"
-          "  lmbox: {kind: openai-compatible, base_url: \"http://127.0.0.1:1234/v1\"}\n"
-          "aliases: {fast: openai/gpt-4o-mini}\n"
-          "```\n",
-          out);
+    fputs(names, out);
 }

@@ -17,23 +17,27 @@ static const tri_field provider_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config_provider, kind),
      .otherwise = "",
+     .example = "openai-compatible",
      .text = "Which provider of the catalog it is like (`troupe models` lists them); empty = "
              "the one of its own name."},
     {.name = "base_url",
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config_provider, base_url),
      .otherwise = "",
+     .example = "http://127.0.0.1:1234/v1",
      .text = "Where it is, up to and with `/v1`; empty = the catalog's."},
     {.name = "keys",
      .type = TRI_FIELD_TEXTS,
      .offset = offsetof(tr_config_provider, keys),
      .otherwise = "[]",
+     .example = "[env:LM_KEY]",
      .text = "Where the key is: `[env:NAME]`, a variable of the daemon's environment; none = the "
              "catalog's."},
     {.name = "at_once",
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_provider, at_once),
      .otherwise = "64",
+     .example = "50",
      .min = 1,
      .max = TR_REQUESTS_max,
      .text = "Requests in flight at most; more wait in line."},
@@ -49,11 +53,13 @@ static const tri_field local_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config_local, file),
      .otherwise = "default",
+     .example = "/models/qwen3-4b-q4_k_m.gguf",
      .text = "The model's GGUF file; `default` = the one that tools/setup installed."},
     {.name = "workers",
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_local, workers),
      .otherwise = "1",
+     .example = "2",
      .min = 0,
      .max = 64,
      .text = "Worker processes on this machine; 0 = only workers that join from others."},
@@ -61,6 +67,7 @@ static const tri_field local_fields[] = {
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_local, sequences),
      .otherwise = "4",
+     .example = "8",
      .min = 1,
      .max = 256,
      .text = "Answers that one worker writes at the same time; each takes memory for its "
@@ -69,6 +76,7 @@ static const tri_field local_fields[] = {
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_local, context),
      .otherwise = "4096",
+     .example = "8192",
      .min = 0,
      .max = 1U << 24,
      .text =
@@ -77,6 +85,7 @@ static const tri_field local_fields[] = {
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_local, threads),
      .otherwise = "0",
+     .example = "4",
      .min = 0,
      .max = 1024,
      .text = "Threads of one worker; 0 = the machine's cores shared out among its workers."},
@@ -84,6 +93,7 @@ static const tri_field local_fields[] = {
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_local, gpu_layers),
      .otherwise = "0",
+     .example = "99",
      .min = 0,
      .max = 9999,
      .text = "Layers to put on a GPU, where libllama was built for one."},
@@ -91,19 +101,40 @@ static const tri_field local_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config_local, chat_template),
      .otherwise = "",
+     .example = "chatml",
      .text = "One of libllama's chat templates (`chatml`, `llama3`, ...) in place of the model's "
              "own."},
     {.name = "idle_unload",
      .type = TRI_FIELD_TIME,
      .offset = offsetof(tr_config_local, idle_unload_ms),
      .otherwise = "10m",
+     .example = "1h",
      .max = 30ULL * 24 * 3600 * 1000,
      .text = "An unused model leaves memory after this time; 0s = never."},
     {.name = "preload",
      .type = TRI_FIELD_SWITCH,
      .offset = offsetof(tr_config_local, preload),
      .otherwise = "false",
+     .example = "true",
      .text = "Load it at start and not at its first request."},
+    {.name = "silence",
+     .type = TRI_FIELD_TIME,
+     .offset = offsetof(tr_config_local, silence_ms),
+     .otherwise = "10s",
+     .example = "30s",
+     .min = 500,
+     .max = 3600ULL * 1000,
+     .text = "A worker that answers no heartbeat for this time is taken for dead: it is killed and "
+             "started again, and another goes on with its answers."},
+    {.name = "hang",
+     .type = TRI_FIELD_TIME,
+     .offset = offsetof(tr_config_local, hang_ms),
+     .otherwise = "2m",
+     .example = "5m",
+     .min = 1000,
+     .max = TR_TIMEOUT_MS_max,
+     .text = "The same for one that answers but gets on neither with loading nor with any answer; "
+             "raise it for big models on slow machines."},
 };
 static const tri_section local_section = {
     .fields = local_fields,
@@ -116,6 +147,8 @@ static const tri_field alias_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config_alias, target),
      .otherwise = "",
+     .example = "openai/gpt-4o-mini",
+     .at_reload = true,
      .text =
          "The model meant: `provider/model` or a local model's name. `fast: openai/gpt-4o-mini` "
          "is short for it."},
@@ -132,6 +165,7 @@ static const tri_field listen_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config, socket),
      .otherwise = "default",
+     .example = "ipc:///run/troupe/troupe.sock",
      .text = "`ipc://PATH` of the clients' socket; `default` = troupe.sock in "
              "`$XDG_RUNTIME_DIR/troupe`, "
              "as root `/run/troupe`, else `/tmp/troupe-UID`; `off` = none."},
@@ -139,6 +173,7 @@ static const tri_field listen_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config, tcp),
      .otherwise = "",
+     .example = "tls+tcp://0.0.0.0:7450",
      .text =
          "`tls+tcp://HOST:PORT` or `tcp://HOST:PORT` for clients and workers of other machines; "
          "needs token_file."},
@@ -146,6 +181,7 @@ static const tri_field listen_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config, token_file),
      .otherwise = "",
+     .example = "/etc/troupe/token",
      .text =
          "A file (mode 0600) with the secret that tcp clients and workers must present, 16 to 256 "
          "bytes."},
@@ -153,22 +189,24 @@ static const tri_field listen_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config, cert_file),
      .otherwise = "",
+     .example = "/etc/troupe/cert.pem",
      .text = "A PEM file with certificate and key, for tls+tcp."},
 };
 static const tri_section listen_section = {.fields = listen_fields, .count = COUNT(listen_fields)};
 
-#define TIME_FIELD(key, member, value, what)                                                       \
+#define TIME_FIELD(key, member, value, other, what)                                                \
     {                                                                                              \
         .name = key, .type = TRI_FIELD_TIME, .offset = offsetof(tr_config, member),                \
-        .otherwise = value, .min = 1, .max = TR_TIMEOUT_MS_max, .text = what                       \
+        .otherwise = value, .example = other, .min = 1, .max = TR_TIMEOUT_MS_max,                  \
+        .at_reload = true, .text = what                                                            \
     }
 
 static const tri_field time_fields[] = {
-    TIME_FIELD("connect", connect_ms, "5s", "To connect to a provider."),
-    TIME_FIELD("first_token", first_token_ms, "120s", "From the start to the first token."),
-    TIME_FIELD("idle", idle_ms, "60s", "Between two tokens, while the client reads."),
-    TIME_FIELD("total", total_ms, "600s", "For the whole request."),
-    TIME_FIELD("stalled", stalled_ms, "120s", "For a client that does not read its stream."),
+    TIME_FIELD("connect", connect_ms, "5s", "1500ms", "To connect to a provider."),
+    TIME_FIELD("first_token", first_token_ms, "120s", "5m", "From the start to the first token."),
+    TIME_FIELD("idle", idle_ms, "60s", "30s", "Between two tokens, while the client reads."),
+    TIME_FIELD("total", total_ms, "600s", "1h", "For the whole request."),
+    TIME_FIELD("stalled", stalled_ms, "120s", "90s", "For a client that does not read its stream."),
 };
 static const tri_section time_section = {.fields = time_fields, .count = COUNT(time_fields)};
 
@@ -177,12 +215,16 @@ static const tri_field log_fields[] = {
      .type = TRI_FIELD_CHOICE,
      .offset = offsetof(tr_config, log_format),
      .otherwise = "logfmt",
+     .example = "json",
+     .at_reload = true,
      .choices = "logfmt|json",
      .text = "How lines look, on standard error."},
     {.name = "level",
      .type = TRI_FIELD_CHOICE,
      .offset = offsetof(tr_config, log_level),
      .otherwise = "info",
+     .example = "debug",
+     .at_reload = true,
      .choices = "error|warn|info|debug",
      .text = "What is logged; `troupe log-level` changes it at run time."},
 };
@@ -197,6 +239,8 @@ static const tri_field root_fields[] = {
      .type = TRI_FIELD_TEXT,
      .offset = offsetof(tr_config, default_model),
      .otherwise = "",
+     .example = "smollm2-135m",
+     .at_reload = true,
      .text = "For requests that name none; empty = the first local model."},
     {.name = "local",
      .type = TRI_FIELD_ENTRIES,
@@ -223,6 +267,7 @@ static const tri_field root_fields[] = {
      .type = TRI_FIELD_TIME,
      .offset = offsetof(tr_config, drain_ms),
      .otherwise = "30s",
+     .example = "5m",
      .max = 3600ULL * 1000,
      .text = "How long running requests may go on after SIGTERM or `troupe stop`."},
     {.name = "log", .type = TRI_FIELD_SECTION, .inner = &log_section, .text = "Logging."},
@@ -230,12 +275,14 @@ static const tri_field root_fields[] = {
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config, shards),
      .otherwise = "0",
+     .example = "2",
      .max = TR_SHARDS_max,
      .text = "Threads that run actors; 0 = one a core, at most 4."},
     {.name = "mailbox",
      .type = TRI_FIELD_CHOICE,
      .offset = offsetof(tr_config, mailbox),
      .otherwise = "direct",
+     .example = "inproc",
      .choices = "direct|inproc",
      .text =
          "How messages travel between actors: `direct` hand-off, or all through NNG inproc sockets "

@@ -26,6 +26,8 @@ typedef struct tri_field {
     const char *choices; /* "a|b" */
     const tri_section *inner;
     const char *text;
+    const char *example; /* a value that differs from the default; NULL for sections */
+    bool at_reload;      /* SIGHUP applies it; otherwise it takes a restart */
 } tri_field;
 
 struct tri_section {
@@ -36,6 +38,14 @@ struct tri_section {
 };
 
 extern const tri_section tri_config_root;
+
+/* Writes "file:line:column: " and the sentence into `why` (TR_CONFIG_WHY_size): the place of the
+ * value whose address in `config` is `member` (of an entry's name: the entry's), without line and
+ * column when it is a default. TR_ERR_INVALID. */
+tr_err tri_config_fault(const tr_config *config, const void *member, char *why, const char *format,
+                        ...) __attribute__((format(printf, 4, 5)));
+/* The line of that value, 0 for a default. */
+size_t tri_config_line(const tr_config *config, const void *member);
 
 /* "10s" and the like; false when it is none. */
 bool tri_time_parse(const char *text, uint64_t *ret_ms);

@@ -159,6 +159,12 @@ static tr_err load_config(const tr_daemon_options *options, tr_config *ret) {
                      ? tr_config_parse(options->config_text, strlen(options->config_text),
                                        "config_text", ret, why)
                      : tr_config_load(options->config_file, ret, why);
+    if (err == TR_OK) {
+        err = tr_config_check(ret, why);
+        if (err != TR_OK) {
+            tr_config_fini(ret);
+        }
+    }
     return err == TR_OK ? TR_OK : tri_daemon_failed(err, "%s", why);
 }
 

@@ -1,8 +1,11 @@
-/* What a running daemon is made of; shared by daemon.c and plan.c. Internal to tools/trouped. */
+/* What a running daemon is made of; shared by daemon.c, plan.c and pulse.c. Internal to
+ * tools/trouped. */
 #ifndef TR_TOOLS_TROUPED_DAEMON_INTERNAL_H
 #define TR_TOOLS_TROUPED_DAEMON_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
 
 #include "actors/company.h"
 #include "inference/pool.h"
@@ -11,7 +14,7 @@
 #include "tools/trouped/config.h"
 #include "tools/trouped/trouped.h"
 
-#define TRI_PROVIDERS_max 64
+#define TRI_PROVIDERS_max TR_CONFIG_PROVIDERS_max
 
 /* The names of one shard's HTTP door and providers. */
 typedef struct tri_shard_names {
@@ -39,13 +42,15 @@ struct tr_daemon {
     tr_pool_plan **plans;
     tr_child_spec *pools;
     size_t pool_count;
-    char default_file[512];
     char worker_program[512];
     tr_services *services;
     tr_node *node;
     tr_process_table *processes;
     tr_company *company;
     bool running;
+    /* written by shards, read by tri_daemon_pulse; no other data hangs on it */
+    _Atomic uint64_t beats;
+    uint64_t beats_asked; /* of tri_daemon_pulse's thread */
     /* guarded by state_mtx */
     pthread_mutex_t state_mtx;
     pthread_cond_t state_cond;
@@ -63,7 +68,16 @@ bool tri_daemon_gave_up(tr_daemon *daemon);
 
 /* plan.c: child specs of providers and pools, and the routes, from the configuration. */
 TR_MUST_USE tr_err tri_plan_models(tr_daemon *d, uint32_t shards);
+/* One log line that says what can be asked and, if nothing can, how that is changed; and a warning
+ * for each part that cannot work yet. */
+void tri_plan_report(const tr_daemon *d);
 TR_MUST_USE tr_err tri_plan_routes(tr_daemon *d, const tr_config *config);
 void tri_plans_free(tr_daemon *d);
+
+/* pulse.c: whether every shard has run since the last call, and asks them anew; false: one hangs.
+ * From one thread that is no shard's. */
+TR_MUST_USE bool tri_daemon_pulse(tr_daemon *d);
+/* How long its stop may take, in milliseconds. */
+uint64_t tri_daemon_drain_ms(const tr_daemon *d);
 
 #endif

@@ -1,28 +1,31 @@
 /*
  * trouped, the program around libtrouped: arguments, signals, and telling whoever waits that it is
- * ready (systemd by NOTIFY_SOCKET, `troupe start` by --ready-fd). The main thread does nothing but
- * wait for signals: SIGTERM and SIGINT drain and end, SIGHUP reads the configuration again.
+ * ready (systemd by notify.h, `troupe start` by --ready-fd). The main thread does nothing but wait
+ * for signals and feed a watchdog: SIGTERM and SIGINT drain and end, SIGHUP reads the configuration
+ * again.
  */
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools/trouped/config.h"
 #include "tools/trouped/daemon_internal.h"
+#include "tools/trouped/notify.h"
 
 static const char usage[] =
     "usage: trouped [OPTION...]\n"
     "  --config FILE    the configuration; without it the user's or the machine's, if there is "
     "one\n"
-    "  --check          read the configuration, name its first fault, start nothing\n"
-    "  --print          with --check: print the effective values\n"
+    "  --check          read the configuration, name its first fault and what is missing on this\n"
+    "                   machine, start nothing\n"
+    "  --print          the same, and print the effective values as YAML\n"
     "  --document       print the reference of all configuration keys (docs/config.md)\n"
     "  --worker FILE    the troupe-worker program to start for local models\n"
     "  --ready-fd N     write \"ready\" to this descriptor, or the reason why not\n"
@@ -52,28 +55,6 @@ static const char *find_config(char *buf, size_t size) {
     return access(buf, F_OK) == 0 ? buf : NULL;
 }
 
-/* sd_notify(3)'s protocol is one datagram; no library is needed for it. */
-static void notify(const char *state) {
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (path == NULL || (path[0] != '/' && path[0] != '@') ||
-        strlen(path) >= sizeof address.sun_path) {
-        return;
-    }
-    size_t size = strlen(path);
-    memcpy(address.sun_path, path, size);
-    if (path[0] == '@') {
-        address.sun_path[0] = '\0';
-    }
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
-        (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
-                     length);
-        close(fd);
-    }
-}
-
 static void tell_ready(int fd, const char *text) {
     if (fd >= 0) {
         (void)!write(fd, text, strlen(text));
@@ -87,6 +68,11 @@ static void stop_requested(void *arg) {
     kill(getpid(), SIGTERM);
 }
 
+static void warn(void *arg, const char *sentence) {
+    (void)arg;
+    fprintf(stderr, "trouped: warning: %s\n", sentence);
+}
+
 static int check(const char *config_file, bool print) {
     tr_config config;
     char why[TR_CONFIG_WHY_size];
@@ -94,14 +80,48 @@ static int check(const char *config_file, bool print) {
         fprintf(stderr, "trouped: %s\n", why);
         return 2;
     }
-    if (print) {
-        tr_config_print(&config, stdout);
+    bool fine = tr_config_check(&config, why) == TR_OK;
+    if (!fine) {
+        fprintf(stderr, "trouped: %s\n", why);
     } else {
-        fprintf(stderr, "trouped: %s: fine\n",
-                config_file != NULL ? config_file : "no file: defaults");
+        tr_config_warn(&config, warn, NULL);
+        if (print) {
+            printf("# effective values; read from: %s\n",
+                   config_file != NULL ? config_file : "no file, all defaults");
+            tr_config_print(&config, stdout);
+            fine = fflush(stdout) == 0 && ferror(stdout) == 0;
+        } else {
+            fprintf(stderr, "trouped: %s: fine\n",
+                    config_file != NULL ? config_file : "no file: defaults");
+        }
     }
     tr_config_fini(&config);
-    return 0;
+    return fine ? 0 : 2;
+}
+
+/* Waits for one of the signals and meanwhile feeds the service manager's watchdog. */
+static int wait_for_signal(const sigset_t *signals, tr_daemon *daemon) {
+    uint64_t ms = tri_notify_watchdog_ms();
+    struct timespec tick = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    for (;;) {
+        int number = ms > 0 ? sigtimedwait(signals, NULL, &tick) : sigwaitinfo(signals, NULL);
+        if (number > 0) {
+            return number;
+        }
+        if (errno == EAGAIN && tri_daemon_pulse(daemon)) {
+            tri_notify("WATCHDOG=1");
+        }
+    }
+}
+
+static void reload(tr_daemon *daemon) {
+    tri_notify_reloading();
+    int err = tr_daemon_reload(daemon);
+    if (err != 0) {
+        fprintf(stderr, "trouped: the old configuration stays: %s\n", tr_daemon_error());
+    }
+    tri_notify("READY=1\nSTATUS=%s%.400s", err == 0 ? "ready" : "the old configuration stays: ",
+               err == 0 ? "" : tr_daemon_error());
 }
 
 static int serve(tr_daemon_options *options, int ready_fd) {
@@ -112,30 +132,25 @@ static int serve(tr_daemon_options *options, int ready_fd) {
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before any thread: all inherit it */
     signal(SIGPIPE, SIG_IGN);
+    tri_notify_init();
     options->stop_requested = stop_requested;
     tr_daemon *daemon;
     int err = tr_daemon_start(options, &daemon);
     if (err != 0) {
         fprintf(stderr, "trouped: %s\n", tr_daemon_error());
+        tri_notify("STATUS=%.400s", tr_daemon_error());
         tell_ready(ready_fd, tr_daemon_error());
         return err == TR_ERR_INVALID ? 2 : 1;
     }
-    notify("READY=1");
+    tri_notify("READY=1\nSTATUS=ready");
     tell_ready(ready_fd, "ready\n");
-    for (;;) {
-        int number = sigwaitinfo(&signals, NULL);
-        if (number == SIGHUP) {
-            notify("RELOADING=1");
-            if (tr_daemon_reload(daemon) != 0) {
-                fprintf(stderr, "trouped: the old configuration stays: %s\n", tr_daemon_error());
-            }
-            notify("READY=1");
-        } else if (number == SIGTERM || number == SIGINT) {
-            break;
-        }
+    while (wait_for_signal(&signals, daemon) == SIGHUP) {
+        reload(daemon);
     }
-    notify("STOPPING=1");
     bool failed = tri_daemon_gave_up(daemon); /* systemd's on-failure starts another then */
+    /* The manager's patience must outlast the drain, and stopping the children after it. */
+    tri_notify("STOPPING=1\nSTATUS=finishing running requests\nEXTEND_TIMEOUT_USEC=%" PRIu64,
+               (tri_daemon_drain_ms(daemon) + 30000) * 1000);
     tr_daemon_stop(daemon);
     return failed ? 1 : 0;
 }
@@ -196,5 +211,5 @@ int main(int argc, char **argv) {
     if (daemon.config_file == NULL) {
         daemon.config_file = find_config(found, sizeof found);
     }
-    return only_check ? check(daemon.config_file, print) : serve(&daemon, ready_fd);
+    return only_check || print ? check(daemon.config_file, print) : serve(&daemon, ready_fd);
 }

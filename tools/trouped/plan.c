@@ -10,6 +10,7 @@
 
 #include "providers/catalog.h"
 #include "providers/http.h"
+#include "runtime/log.h"
 
 #define AT_ONCE_default 64
 
@@ -81,21 +82,6 @@ static tr_err plan_providers(tr_daemon *d, uint32_t shards) {
 
 /* --- local models --- */
 
-static void find_default_file(tr_daemon *d) {
-    const char *cache = getenv("TROUPE_CACHE");
-    const char *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    const char *end = "models/default.gguf";
-    if (cache != NULL && cache[0] != '\0') {
-        snprintf(d->default_file, sizeof d->default_file, "%s/%s", cache, end);
-    } else if (xdg != NULL && xdg[0] == '/') {
-        snprintf(d->default_file, sizeof d->default_file, "%s/troupe/%s", xdg, end);
-    } else {
-        snprintf(d->default_file, sizeof d->default_file, "%s/.cache/troupe/%s",
-                 home != NULL ? home : "", end);
-    }
-}
-
 /* troupe-worker: as told, else beside this program, else in PATH. */
 static void find_worker(tr_daemon *d) {
     char self[PATH_MAX];
@@ -138,17 +124,17 @@ static tr_err plan_pools(tr_daemon *d) {
     if (d->plans == NULL || d->pools == NULL) {
         return tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
     }
-    find_default_file(d);
     find_worker(d);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     for (size_t i = 0; i < count; i++) {
         const tr_config_local *local = &locals[i];
-        bool standard = strcmp(local->file, "default") == 0;
+        char file[PATH_MAX];
+        tr_config_model_file(local, file, sizeof file);
         uint64_t share =
             (uint64_t)(cores > 0 ? cores : 1) / (local->workers > 0 ? local->workers : 1);
         tr_pool_spec spec = {
             .model = local->name,
-            .file = standard ? d->default_file : local->file,
+            .file = file,
             .worker_program = d->worker_program,
             .dial_url = d->socket_url,
             .workers = (uint32_t)local->workers,
@@ -161,6 +147,8 @@ static tr_err plan_pools(tr_daemon *d) {
             .chat_template = local->chat_template,
             .idle_unload_ms = local->idle_unload_ms,
             .preload = local->preload,
+            .silence_ms = (uint32_t)local->silence_ms,
+            .hang_ms = (uint32_t)local->hang_ms,
         };
         tr_err err = tr_pool_plan_new(&spec, &d->plans[i]);
         if (err != TR_OK) {
@@ -173,7 +161,63 @@ static tr_err plan_pools(tr_daemon *d) {
 
 tr_err tri_plan_models(tr_daemon *d, uint32_t shards) {
     tr_err err = plan_providers(d, shards);
-    return err == TR_OK ? plan_pools(d) : err;
+    if (err == TR_OK) {
+        err = plan_pools(d);
+    }
+    if (err == TR_OK) {
+        tri_plan_report(d);
+    }
+    return err;
+}
+
+/* --- what there is, for the log --- */
+
+static void log_warning(void *arg, const char *sentence) {
+    char quoted[TR_CONFIG_WHY_size];
+    (void)arg;
+    tr_log(TR_LOG_WARN, NULL, "the configuration asks for what is not there", "why=%s",
+           tr_log_quote(sentence, strlen(sentence), quoted, sizeof quoted));
+}
+
+static void add_name(char *list, size_t size, const char *name) {
+    size_t used = strlen(list);
+    snprintf(list + used, size - used, "%s%s", used > 0 ? " " : "", name);
+}
+
+void tri_plan_report(const tr_daemon *d) {
+    static const char how[] =
+        " how=\"tools/setup installs a model; local: {NAME: {file: PATH}} in the configuration "
+        "names another; a provider works when its key is in the daemon's environment, such as "
+        "OPENAI_API_KEY; providers: {NAME: {kind: openai-compatible, base_url: URL}} adds a "
+        "server; then start trouped again\"";
+    const tr_config_local *locals = d->config.locals.items;
+    char here[512] = "";
+    char missing[512] = "";
+    char ready[512] = "";
+    char open[512] = "";
+    for (size_t i = 0; i < d->config.locals.count; i++) {
+        char file[PATH_MAX];
+        tr_config_model_file(&locals[i], file, sizeof file);
+        bool there = locals[i].workers == 0 || access(file, R_OK) == 0;
+        add_name(there ? here : missing, sizeof here, locals[i].name);
+    }
+    bool asked = false; /* a server that the user named */
+    for (size_t i = 0; i < d->provider_count; i++) {
+        const tr_provider_spec *spec = &d->providers[i];
+        const char *variable;
+        bool required = tr_catalog_find(spec->kind)->key_need == TR_KEY_REQUIRED;
+        asked = asked || (!required && configured(&d->config, spec->name) != NULL);
+        if (!required) {
+            add_name(open, sizeof open, spec->name);
+        } else if (tr_provider_has_key(spec, &variable)) {
+            add_name(ready, sizeof ready, spec->name);
+        }
+    }
+    tr_log(TR_LOG_INFO, NULL, "models and providers",
+           "models=\"%s\" models_without_file=\"%s\" providers_with_key=\"%s\" "
+           "providers_without_need_of_one=\"%s\"%s",
+           here, missing, ready, open, here[0] == '\0' && ready[0] == '\0' && !asked ? how : "");
+    tr_config_warn(&d->config, log_warning, NULL);
 }
 
 /* --- routes --- */

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tools/trouped/config.h"
 
@@ -13,8 +15,18 @@ static tr_err parse(const char *text) {
     return tr_config_parse(text, strlen(text), "t.yaml", &config, why);
 }
 
+/* Refused by one value alone, by what it means together with others, or by neither. */
+static tr_err parse_and_check(const char *text) {
+    tr_err err = parse(text);
+    if (err == TR_OK) {
+        err = tr_config_check(&config, why);
+        tr_config_fini(&config);
+    }
+    return err;
+}
+
 static void refused(const char *text, const char *sentence) {
-    CU_ASSERT_EQUAL(parse(text), TR_ERR_INVALID);
+    CU_ASSERT_EQUAL(parse_and_check(text), TR_ERR_INVALID);
     if (strstr(why, sentence) == NULL) {
         printf("\n    said \"%s\" and not \"%s\"\n", why, sentence);
         CU_FAIL("another sentence");
@@ -85,12 +97,73 @@ static void faults_name_line_and_key(void) {
     refused("- a\n", "expected keys with values");
     refused("a: {b\n", "not YAML");
     refused("? [a]\n: b\n", "a key must be a plain text");
-    refused("listen: {tcp: 'tcp://127.0.0.1:1'}\n", "needs a token_file");
+    refused("listen: {tcp: 'tcp://127.0.0.1:1'}\n", "t.yaml:1:15: tcp needs a token_file");
     refused("listen: {tcp: 'tls+tcp://h:1', token_file: t}\n", "needs a cert_file");
     refused("listen: {tcp: 'http://h', token_file: t}\n", "begins neither");
     refused("listen: {socket: /tmp/x}\n", "neither ipc://PATH");
     refused("providers: {openai: {keys: [sk-123]}}\n", "expected one reference env:NAME");
     CU_ASSERT_PTR_NULL(strstr(why, "sk-123")); /* a key is not repeated */
+}
+
+static void what_is_no_configuration_is_refused_with_its_place(void) {
+    refused("log:\n\tlevel: info\n", "t.yaml:2:1: not YAML: found character that cannot start any "
+                                     "token; the line is indented with a tab");
+    refused("a: *b\n", "t.yaml:1:4: not YAML: found undefined alias");
+    refused("log: &a {level: info}\ntimeouts: *a\n", "level: there is no such key in timeouts");
+    refused("log: &a {level: *a}\n", "expected a single value");
+    refused("shards: 1\n---\nshards: 2\n", "t.yaml:3:1: a second document begins here");
+    refused("shards: 1\n}\n", "t.yaml:2:1: not YAML");
+    refused("default_model: \"a\\0b\"\n", "t.yaml:1:16: a text must not hold a zero byte");
+    refused("\"log\\0\": {}\n", "t.yaml:1:1: a text must not hold a zero byte");
+    refused("shards: 1\n\x7f"
+            "ELF\x02\n",
+            "t.yaml:2:1: not YAML: control characters are not allowed; is this a text file");
+    refused("log: {level: \xff}\n", "is this a text file in UTF-8?");
+    refused("local: {a: {file: }, a: {}}\n", "a: the key stands here again");
+    refused("log: {levle: info}\n", "did you mean level; there are format, level");
+    refused("timeout: {}\n", "did you mean timeouts");
+}
+
+/* Input whose handling must not take more than a moment: the test's time limit says so. */
+static void big_and_deep_files_are_refused_soon(void) {
+    size_t size = 1024 * 1024;
+    char *text = malloc(size);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+    memset(text, '[', size);
+    CU_ASSERT_EQUAL(tr_config_parse(text, size, "t.yaml", &config, why), TR_ERR_INVALID);
+    CU_ASSERT_STRING_EQUAL(why, "t.yaml:1:17: lists and mappings stand in each other more than 16 "
+                                "deep");
+    for (size_t i = 0; i + 4 <= size; i += 4) {
+        memcpy(text + i, "{a: ", 4);
+    }
+    CU_ASSERT_EQUAL(tr_config_parse(text, size, "t.yaml", &config, why), TR_ERR_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "more than 16 deep"));
+    size_t used = (size_t)snprintf(text, size, "aliases:\n");
+    for (unsigned i = 0; used + 16 < size; i++) {
+        used += (size_t)snprintf(text + used, size - used, " k%x: a/b\n", i);
+    }
+    CU_ASSERT_EQUAL(tr_config_parse(text, used, "t.yaml", &config, why), TR_ERR_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "names; at most 1024 are possible"));
+    free(text);
+}
+
+static void files_that_cannot_be_read_say_why(void) {
+    char path[] = "/tmp/troupe-config-XXXXXX";
+    int fd = mkstemp(path);
+    CU_ASSERT_EQUAL(tr_config_load("/tmp", &config, why), TR_ERR_INVALID);
+    CU_ASSERT_STRING_EQUAL(why, "/tmp: cannot be read: Is a directory");
+    CU_ASSERT_EQUAL(tr_config_load("/tmp/troupe/is/not/here", &config, why), TR_ERR_NOT_FOUND);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "No such file"));
+    CU_ASSERT_EQUAL_FATAL(ftruncate(fd, 1024 * 1024 + 1), 0);
+    CU_ASSERT_EQUAL(tr_config_load(path, &config, why), TR_ERR_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "larger than 1 MiB"));
+    if (geteuid() != 0) { /* root reads everything */
+        CU_ASSERT_EQUAL(fchmod(fd, 0), 0);
+        CU_ASSERT_EQUAL(tr_config_load(path, &config, why), TR_ERR_INVALID);
+        CU_ASSERT_PTR_NOT_NULL(strstr(why, "Permission denied"));
+    }
+    close(fd);
+    unlink(path);
 }
 
 static char *printed(void) {
@@ -159,6 +232,10 @@ int main(void) {
         {"an_empty_local_section_means_no_local_model",
          an_empty_local_section_means_no_local_model},
         {"faults_name_line_and_key", faults_name_line_and_key},
+        {"what_is_no_configuration_is_refused_with_its_place",
+         what_is_no_configuration_is_refused_with_its_place},
+        {"big_and_deep_files_are_refused_soon", big_and_deep_files_are_refused_soon},
+        {"files_that_cannot_be_read_say_why", files_that_cannot_be_read_say_why},
         {"what_is_printed_reads_back_the_same", what_is_printed_reads_back_the_same},
         {"the_document_is_up_to_date", the_document_is_up_to_date},
         {"mutations_never_crash", mutations_never_crash},

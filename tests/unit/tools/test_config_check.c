@@ -1,0 +1,209 @@
+/* The configuration as a whole: names lead somewhere, files are there, each fault has its place. */
+#include <CUnit/Basic.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tools/trouped/config.h"
+
+static tr_config config;
+static char why[TR_CONFIG_WHY_size];
+static char heard[4096];
+
+static void hear(void *arg, const char *sentence) {
+    size_t used = strlen(heard);
+    (void)arg;
+    snprintf(heard + used, sizeof heard - used, "%s\n", sentence);
+}
+
+/* What is wrong, "" for nothing; the warnings stand in `heard`. */
+static const char *check(const char *text) {
+    heard[0] = '\0';
+    CU_ASSERT_EQUAL_FATAL(tr_config_parse(text, strlen(text), "t.yaml", &config, why), TR_OK);
+    tr_err err = tr_config_check(&config, why);
+    CU_ASSERT_TRUE(err == TR_OK || err == TR_ERR_INVALID);
+    if (err == TR_OK) {
+        tr_config_warn(&config, hear, NULL);
+    }
+    tr_config_fini(&config);
+    return err == TR_OK ? "" : why;
+}
+
+static void says(const char *text, const char *sentence) {
+    const char *said = check(text);
+    if (sentence[0] == '\0' ? said[0] != '\0' : strstr(said, sentence) == NULL) {
+        printf("\n    said \"%s\" and not \"%s\"\n", said, sentence);
+        CU_FAIL("another sentence");
+    }
+}
+
+static void warns(const char *text, const char *sentence) {
+    says(text, "");
+    if (sentence[0] == '\0' ? heard[0] != '\0' : strstr(heard, sentence) == NULL) {
+        printf("\n    warned \"%s\" and not \"%s\"\n", heard, sentence);
+        CU_FAIL("another warning");
+    }
+}
+
+static void kinds_are_those_of_the_catalog(void) {
+    says(
+        "providers:\n  lm: {kind: opnai-compatible, base_url: 'http://h/v1'}\n",
+        "t.yaml:2:14: kind: there is no kind \"opnai-compatible\"; did you mean openai-compatible");
+    says("providers:\n  lm: {base_url: 'http://h/v1'}\n",
+         "t.yaml:2:3: lm: no provider of the catalog has this name");
+    says("providers:\n  lm: {base_url: 'http://h/v1'}\n", "there are openai, openai-compatible");
+    says("providers: {opnai: {at_once: 2}}\n", "did you mean openai");
+    says("providers: {lm: {kind: openai-compatible, base_url: 'http://h/v1'}}\n", "");
+    says("providers: {groq: {at_once: 2}}\n", "");
+}
+
+static void provider_names_are_free_and_fit(void) {
+    says("providers: {local: {kind: openai}}\n", "t.yaml:1:13: local: this name is taken");
+    says("providers: {echo: {kind: openai}}\n", "echo: this name is taken");
+    says("providers: {'a:b': {kind: openai}}\n", "no blank, colon or slash");
+    char text[8192] = "providers:\n";
+    for (int i = 0; i < TR_CONFIG_PROVIDERS_max; i++) {
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "  p%d: {kind: openai}\n", i);
+    }
+    says(text, "too many providers: 64 with those of the catalog");
+}
+
+static void base_urls_and_keys_are_well_formed(void) {
+    static const char *const urls[] = {"h/v1",          "ftp://h",           "http://",
+                                       "http://u@h/v1", "http://h/v1?key=s", "http://h/v 1",
+                                       "http://:80/v1"};
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "providers:\n  lm:\n    base_url: '%s'\n    kind: openai\n",
+                 urls[i]);
+        says(text, "t.yaml:3:15: base_url: expected http(s)://HOST[:PORT][/PATH]");
+    }
+    says("providers:\n  openai:\n    keys: [sk-1]\n", "t.yaml:3:11: keys: expected one reference");
+    CU_ASSERT_PTR_NULL(strstr(why, "sk-1"));
+    says("providers: {openai: {keys: 'env:'}}\n", "expected one reference env:NAME");
+    says("providers: {openai: {keys: [env:A, env:B]}}\n", "expected one reference env:NAME");
+    says("providers: {openai: {keys: 'env:A B'}}\n", "no name of a variable");
+}
+
+static void names_lead_to_models(void) {
+    says("default_model: smolm2\n",
+         "t.yaml:1:16: default_model: there is no model or alias \"smolm2\"");
+    says("default_model: smolm2\n", "did you mean smollm2-135m");
+    says("default_model: opnai/x\n", "there is no provider \"opnai\"; did you mean openai");
+    says("default_model: openai\n", "name a model of openai: openai/MODEL");
+    says("default_model: local/nobody\n", "there is no model or alias \"nobody\"");
+    says("default_model: fast\naliases: {fast: openai/x}\n", "");
+    says("default_model: lm/x\nproviders: {lm: {kind: openai}}\n", "");
+    says("aliases:\n  fast: opnai/x\n", "t.yaml:2:9: fast: there is no provider \"opnai\"");
+    says("aliases:\n  fast: {target: nobody}\n", "t.yaml:2:18: fast: there is no model");
+    says("aliases:\n  fast:\n", "t.yaml:2:3: fast: the alias has no target");
+    says("aliases: {a: b, b: a}\n", "leads in a circle");
+    says("aliases: {a: b, b: echo/x}\n", "");
+    says("local: {}\ndefault_model: smollm2-135m\n", "there is no model");
+}
+
+static void an_alias_does_not_hide_a_model(void) {
+    says("local:\n  q: {}\naliases:\n  q: openai/x\n",
+         "t.yaml:4:3: q: a local model (line 2) has this name too");
+    says("aliases:\n  smollm2-135m: openai/x\n", "a local model has this name too");
+    says("aliases: {openai: openai/x}\n", "");
+}
+
+static void doors_are_well_formed_and_their_files_usable(void) {
+    char token[] = "/tmp/troupe-token-XXXXXX";
+    char text[256];
+    int fd = mkstemp(token);
+    says("listen: {socket: 'ipc://x.sock'}\n", "t.yaml:1:18: socket: \"ipc://x.sock\" is neither");
+    snprintf(text, sizeof text, "listen: {socket: 'ipc:///%0120d'}\n", 0);
+    says(text, "socket: the path has 121 bytes; a socket's has at most 107");
+    says("listen: {tcp: 'tcp://h', token_file: t}\n", "does not end in HOST:PORT");
+    says("listen: {tcp: 'tcp://h:70000', token_file: t}\n", "does not end in HOST:PORT");
+    says("listen: {tcp: 'tcp://h:1', token_file: /tmp/troupe/no}\n",
+         "t.yaml:1:40: token_file: /tmp/troupe/no cannot be read: No such file");
+    says("listen: {tcp: 'tcp://h:1', token_file: /tmp}\n", "is no file");
+    snprintf(text, sizeof text, "listen: {tcp: 'tcp://[::1]:1', token_file: %s}\n", token);
+    says(text, "holds 0 bytes; a token has 16 to 256");
+    CU_ASSERT_EQUAL(write(fd, "0123456789abcdef\n", 17), 17);
+    says(text, "");
+    CU_ASSERT_EQUAL(fchmod(fd, 0644), 0);
+    says(text, "others may read");
+    CU_ASSERT_EQUAL(fchmod(fd, 0600), 0);
+    snprintf(text, sizeof text,
+             "listen: {tcp: 'tls+tcp://h:1', token_file: %s, cert_file: /tmp/troupe/no}\n", token);
+    says(text, "cert_file: /tmp/troupe/no cannot be read");
+    close(fd);
+    unlink(token);
+}
+
+static void missing_model_files_are_warnings(void) {
+    char folder[] = "/tmp/troupe-cache-XXXXXX";
+    char text[256];
+    char path[128];
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    setenv("TROUPE_CACHE", folder, 1);
+    warns("shards: 1\n", "smollm2-135m: the model cannot be loaded from");
+    warns("shards: 1\n", "tools/setup installs it");
+    warns("local: {}\n", "");
+    warns("local:\n  q: {file: ~/q.gguf}\n", "t.yaml:2:13: local: q: the model cannot be loaded "
+                                             "from ~/q.gguf: No such file or directory; ~ is not");
+    warns("local: {q: {file: q.gguf}}\n", "write the whole path");
+    warns("local: {q: {file: /tmp}}\n", "it is no file");
+    warns("local: {q: {file: /tmp/troupe/no, workers: 0}}\n", ""); /* its workers join */
+    snprintf(path, sizeof path, "%s/q.gguf", folder);
+    snprintf(text, sizeof text, "local: {q: {file: %s}}\n", path);
+    FILE *file = fopen(path, "we");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fputs("<html>", file);
+    fclose(file);
+    warns(text, "it is no GGUF file");
+    file = fopen(path, "we");
+    fputs("GGUF...", file);
+    fclose(file);
+    warns(text, "");
+    unlink(path);
+    rmdir(folder);
+    unsetenv("TROUPE_CACHE");
+}
+
+static void keys_and_places_that_are_missing_are_warnings(void) {
+    unsetenv("GROQ_API_KEY");
+    unsetenv("OPENAI_COMPATIBLE_BASE_URL");
+    warns("local: {}\nproviders:\n  groq: {}\n",
+          "t.yaml:3:3: providers: groq: the variable GROQ_API_KEY");
+    warns("local: {}\nproviders:\n  lm: {kind: openai-compatible, base_url: 'http://h/v1', keys: "
+          "'env:TR_NO_KEY'}\n",
+          "t.yaml:3:64: providers: lm: the variable TR_NO_KEY");
+    setenv("TR_NO_KEY", "x", 1);
+    warns("local: {}\nproviders: {groq: {keys: 'env:TR_NO_KEY'}}\n", "");
+    unsetenv("TR_NO_KEY");
+    warns("local: {}\nproviders: {lm: {kind: openai-compatible}}\n", "it has no base_url");
+    warns("local: {}\n", ""); /* nobody asked for the catalog's */
+}
+
+int main(void) {
+    CU_TestInfo tests[] = {
+        {"kinds_are_those_of_the_catalog", kinds_are_those_of_the_catalog},
+        {"provider_names_are_free_and_fit", provider_names_are_free_and_fit},
+        {"base_urls_and_keys_are_well_formed", base_urls_and_keys_are_well_formed},
+        {"names_lead_to_models", names_lead_to_models},
+        {"an_alias_does_not_hide_a_model", an_alias_does_not_hide_a_model},
+        {"doors_are_well_formed_and_their_files_usable",
+         doors_are_well_formed_and_their_files_usable},
+        {"missing_model_files_are_warnings", missing_model_files_are_warnings},
+        {"keys_and_places_that_are_missing_are_warnings",
+         keys_and_places_that_are_missing_are_warnings},
+        CU_TEST_INFO_NULL,
+    };
+    CU_SuiteInfo suites[] = {{"config_check", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
+    if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS) {
+        return 2;
+    }
+    CU_basic_set_mode(CU_BRM_VERBOSE);
+    CU_basic_run_tests();
+    unsigned failed = CU_get_number_of_failures();
+    CU_cleanup_registry();
+    return failed > 0;
+}
