@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,23 +202,119 @@ static void the_drain_limit_ends_what_never_ends(void) {
     tr_stage_close();
 }
 
-static void systemd_is_told(void) {
+/* A service manager's end: the next datagram, "" when none comes within `ms`. */
+static const char *manager_hears(int fd, int ms) {
+    static char text[1024];
+    struct pollfd end = {.fd = fd, .events = POLLIN};
+    ssize_t got = poll(&end, 1, ms) == 1 ? recv(fd, text, sizeof text - 1, MSG_DONTWAIT) : 0;
+    text[got > 0 ? got : 0] = '\0';
+    return text;
+}
+
+static bool begins(const char *text, const char *with) {
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* With a path, or with a name in the abstract namespace whose size is all that ends it. */
+static void manager_is_told(const char *name, bool abstract) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    char text[128] = "";
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", name);
+    setenv("NOTIFY_SOCKET", name, 1);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
+    if (abstract) {
+        address.sun_path[0] = '\0';
+    }
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CU_ASSERT_EQUAL_FATAL(bind(fd, (const struct sockaddr *)&address, size), 0);
+    tr_stage_open(1, "drain: 7s\n");
+    unsetenv("NOTIFY_SOCKET");
+    CU_ASSERT_TRUE(begins(manager_hears(fd, 5000), "READY=1\n"));
+    kill(tr_stage_now.daemon, SIGHUP);
+    const char *heard = manager_hears(fd, 5000);
+    CU_ASSERT_TRUE(begins(heard, "RELOADING=1\nMONOTONIC_USEC="));
+    CU_ASSERT_TRUE(strtoll(strrchr(heard, '=') + 1, NULL, 10) / 1000 <= tr_stage_now_ms());
+    CU_ASSERT_STRING_EQUAL(manager_hears(fd, 5000), "READY=1\nSTATUS=ready");
+    tr_stage_configure(1, "colour: red\n");
+    kill(tr_stage_now.daemon, SIGHUP);
+    CU_ASSERT_TRUE(begins(manager_hears(fd, 5000), "RELOADING=1\n"));
+    heard = manager_hears(fd, 5000);
+    CU_ASSERT_TRUE(begins(heard, "READY=1\nSTATUS=the old configuration stays: "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(heard, "colour"));
+    tr_stage_close();
+    heard = manager_hears(fd, 5000);
+    CU_ASSERT_TRUE(begins(heard, "STOPPING=1\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(heard, "EXTEND_TIMEOUT_USEC=37000000"));
+    close(fd);
+}
+
+static void systemd_is_told(void) {
+    char name[64];
+    snprintf(name, sizeof name, "/tmp/troupe-e2e-notify-%d", (int)getpid());
+    manager_is_told(name, false);
+    unlink(name);
+    snprintf(name, sizeof name, "@troupe-e2e-notify-%d", (int)getpid());
+    manager_is_told(name, true);
+}
+
+/* Sends WATCHDOG=1 at half of the time, only when it is meant for this process, and not when
+ * nobody asked. */
+static void the_watchdog_is_fed(void) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "/tmp/troupe-e2e-notify-%d", (int)getpid());
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     CU_ASSERT_EQUAL_FATAL(bind(fd, (const struct sockaddr *)&address, sizeof address), 0);
     setenv("NOTIFY_SOCKET", address.sun_path, 1);
+    setenv("WATCHDOG_USEC", "200000", 1);
+    tr_stage_open(1, NULL);
+    CU_ASSERT_TRUE(begins(manager_hears(fd, 5000), "READY=1\n"));
+    for (int i = 0; i < 5; i++) {
+        CU_ASSERT_STRING_EQUAL(manager_hears(fd, 5000), "WATCHDOG=1");
+    }
+    tr_stage_close();
+    while (begins(manager_hears(fd, 0), "WATCHDOG=1")) {
+    }
+    setenv("WATCHDOG_PID", "1", 1); /* somebody else's */
     tr_stage_open(1, NULL);
     unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    unsetenv("WATCHDOG_PID");
+    CU_ASSERT_TRUE(begins(manager_hears(fd, 5000), "READY=1\n"));
+    CU_ASSERT_STRING_EQUAL(manager_hears(fd, 500), "");
     tr_stage_close();
-    CU_ASSERT_TRUE(recv(fd, text, sizeof text - 1, MSG_DONTWAIT) > 0);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "READY=1"));
-    memset(text, 0, sizeof text);
-    CU_ASSERT_TRUE(recv(fd, text, sizeof text - 1, MSG_DONTWAIT) > 0);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "STOPPING=1"));
     unlink(address.sun_path);
     close(fd);
+}
+
+/* --print shows the effective values and starts nothing, with and without --check. */
+static void print_alone_starts_nothing(void) {
+    char config[96], out[16384];
+    tr_stage_open(1, NULL);
+    snprintf(config, sizeof config, "%s/troupe.yaml", tr_stage_now.folder);
+    const char *print[] = {"trouped", "--config", config, "--print", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(print, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "silence: 10s"));
+    CU_ASSERT_EQUAL(tr_stage_logged("another daemon"), 0);
+    tr_stage_configure(1, "default_model: chian\n");
+    CU_ASSERT_EQUAL(tr_stage_run(print, out, sizeof out), 2);
+    CU_ASSERT_STRING_EQUAL(out, "");
+    CU_ASSERT_EQUAL(tr_stage_logged("did you mean chain"), 1);
+    tr_stage_close();
+}
+
+/* What is missing is said at start with its place, and the rest serves. */
+static void a_missing_model_file_stops_nothing(void) {
+    tr_stage_open(1, "default_model: chain\n");
+    CU_ASSERT_EQUAL(tr_stage_logged("models=\"chain random\""), 1);
+    tr_stage_kill();
+    char path[96];
+    snprintf(path, sizeof path, "%s/random.gguf", tr_stage_now.folder);
+    CU_ASSERT_EQUAL(unlink(path), 0);
+    tr_stage_restart();
+    CU_ASSERT_EQUAL(tr_stage_logged("models_without_file=\"random\""), 1);
+    CU_ASSERT_EQUAL(tr_stage_logged("troupe.yaml:4:"), 1);
+    CU_ASSERT_EQUAL(tr_stage_logged("the model cannot be loaded from"), 1);
+    ask_chain("chain");
+    tr_stage_close();
 }
 
 static bool is_gone(void *arg) {
@@ -296,6 +393,9 @@ int main(void) {
         {"sigterm_lets_running_answers_finish", sigterm_lets_running_answers_finish},
         {"the_drain_limit_ends_what_never_ends", the_drain_limit_ends_what_never_ends},
         {"systemd_is_told", systemd_is_told},
+        {"the_watchdog_is_fed", the_watchdog_is_fed},
+        {"print_alone_starts_nothing", print_alone_starts_nothing},
+        {"a_missing_model_file_stops_nothing", a_missing_model_file_stops_nothing},
         {"no_worker_outlives_the_daemon_and_none_stays_a_zombie",
          no_worker_outlives_the_daemon_and_none_stays_a_zombie},
         CU_TEST_INFO_NULL,
