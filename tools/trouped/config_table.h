@@ -47,6 +47,14 @@ tr_err tri_config_fault(const tr_config *config, const void *member, char *why, 
 /* The line of that value, 0 for a default. */
 size_t tri_config_line(const tr_config *config, const void *member);
 
+/* Calls `fn` for each key whose value differs, as `local.qwen.file`, or `local.qwen` for an entry
+ * that only one of them has, and whether SIGHUP applies it. `implied`: entries of that name mean
+ * something with all defaults where they are not listed. */
+#define TRI_KEY_size 160
+typedef void tri_change_fn(void *arg, const char *key, bool at_reload);
+void tri_config_diff(const tr_config *a, const tr_config *b, bool (*implied)(const char *name),
+                     tri_change_fn *fn, void *arg);
+
 /* "10s" and the like; false when it is none. */
 bool tri_time_parse(const char *text, uint64_t *ret_ms);
 void tri_time_format(uint64_t ms, char *buf, size_t size);

@@ -153,7 +153,7 @@ static tr_err plan_doors(tr_daemon *d) {
 
 /* --- start --- */
 
-static tr_err load_config(const tr_daemon_options *options, tr_config *ret) {
+tr_err tri_daemon_read_config(const tr_daemon_options *options, tr_config *ret) {
     char why[TR_CONFIG_WHY_size];
     tr_err err = options->config_text != NULL
                      ? tr_config_parse(options->config_text, strlen(options->config_text),
@@ -168,7 +168,7 @@ static tr_err load_config(const tr_daemon_options *options, tr_config *ret) {
     return err == TR_OK ? TR_OK : tri_daemon_failed(err, "%s", why);
 }
 
-static void set_log(const tr_config *config) {
+void tri_daemon_set_log(const tr_config *config) {
     tr_log_level level = TR_LOG_INFO;
     bool known = tr_log_level_parse(config->log_level, &level);
     TR_ASSERT(known); /* the configuration's table has the same names */
@@ -284,11 +284,11 @@ static tr_err copy_options(tr_daemon *d, const tr_daemon_options *options) {
 }
 
 static tr_err start(tr_daemon *d) {
-    tr_err err = load_config(&d->options, &d->config);
+    tr_err err = tri_daemon_read_config(&d->options, &d->config);
     if (err != TR_OK) {
         return err;
     }
-    set_log(&d->config);
+    tri_daemon_set_log(&d->config);
     tr_services_spec services = {.version = TROUPE_VERSION,
                                  .stop_requested = d->options.stop_requested,
                                  .arg = d->options.arg};
@@ -336,35 +336,6 @@ int tr_daemon_start(const tr_daemon_options *options, tr_daemon **ret) {
 
 const char *tr_daemon_url(const tr_daemon *daemon) {
     return daemon->options.inproc != NULL ? daemon->options.inproc : daemon->socket_url;
-}
-
-/* What only a restart can change. */
-static bool same_frame(const tr_config *a, const tr_config *b) {
-    return strcmp(a->socket, b->socket) == 0 && strcmp(a->tcp, b->tcp) == 0 &&
-           strcmp(a->mailbox, b->mailbox) == 0 && a->shards == b->shards &&
-           a->locals.count == b->locals.count && a->providers.count == b->providers.count;
-}
-
-int tr_daemon_reload(tr_daemon *daemon) {
-    tr_config config;
-    tr_err err = load_config(&daemon->options, &config);
-    if (err != TR_OK) {
-        return (int)err;
-    }
-    if (!same_frame(&daemon->config, &config)) {
-        tr_log(TR_LOG_WARN, NULL,
-               "listen, local, providers, shards or mailbox changed: they take a restart",
-               "file=%s",
-               daemon->options.config_file != NULL ? daemon->options.config_file : "none");
-    }
-    err = tri_plan_routes(daemon, &config);
-    if (err == TR_OK) {
-        set_log(&config);
-        tr_log(TR_LOG_INFO, NULL, "the configuration was read again", "file=%s",
-               daemon->options.config_file != NULL ? daemon->options.config_file : "none");
-    }
-    tr_config_fini(&config);
-    return (int)err;
 }
 
 void tr_daemon_stop(tr_daemon *daemon) {

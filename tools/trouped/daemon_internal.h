@@ -66,12 +66,18 @@ tr_err tri_daemon_failed(tr_err err, const char *format, ...) __attribute__((for
 /* Whether the supervision tree gave up, so that the program ends as one that failed. Any thread. */
 bool tri_daemon_gave_up(tr_daemon *daemon);
 
+/* As the options say; a fault's sentence is kept for tr_daemon_error. */
+TR_MUST_USE tr_err tri_daemon_read_config(const tr_daemon_options *options, tr_config *ret);
+void tri_daemon_set_log(const tr_config *config);
+
 /* plan.c: child specs of providers and pools, and the routes, from the configuration. */
 TR_MUST_USE tr_err tri_plan_models(tr_daemon *d, uint32_t shards);
 /* One log line that says what can be asked and, if nothing can, how that is changed; and a warning
  * for each part that cannot work yet. */
 void tri_plan_report(const tr_daemon *d);
 TR_MUST_USE tr_err tri_plan_routes(tr_daemon *d, const tr_config *config);
+/* How many requests of a provider may run at once. */
+uint32_t tri_plan_at_once(const tr_config *config, const char *provider);
 void tri_plans_free(tr_daemon *d);
 
 /* pulse.c: whether every shard has run since the last call, and asks them anew; false: one hangs.

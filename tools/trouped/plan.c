@@ -16,6 +16,21 @@
 
 /* --- providers --- */
 
+static const tr_config_provider *configured(const tr_config *config, const char *name) {
+    const tr_config_provider *providers = config->providers.items;
+    for (size_t i = 0; i < config->providers.count; i++) {
+        if (strcmp(providers[i].name, name) == 0) {
+            return &providers[i];
+        }
+    }
+    return NULL;
+}
+
+uint32_t tri_plan_at_once(const tr_config *config, const char *provider) {
+    const tr_config_provider *given = configured(config, provider);
+    return given != NULL ? (uint32_t)given->at_once : AT_ONCE_default;
+}
+
 static tr_err add_provider(tr_daemon *d, const char *name, const tr_config_provider *given) {
     if (d->provider_count == TRI_PROVIDERS_max) {
         return tri_daemon_failed(TR_ERR_INVALID, "at most %d providers", TRI_PROVIDERS_max);
@@ -34,18 +49,8 @@ static tr_err add_provider(tr_daemon *d, const char *name, const tr_config_provi
     }
     tr_provider_limit *limit = &d->limits[d->provider_count++];
     snprintf(limit->name, sizeof limit->name, "%s", name);
-    limit->at_once = given != NULL ? (uint32_t)given->at_once : AT_ONCE_default;
+    limit->at_once = tri_plan_at_once(&d->config, name);
     return TR_OK;
-}
-
-static const tr_config_provider *configured(const tr_config *config, const char *name) {
-    const tr_config_provider *providers = config->providers.items;
-    for (size_t i = 0; i < config->providers.count; i++) {
-        if (strcmp(providers[i].name, name) == 0) {
-            return &providers[i];
-        }
-    }
-    return NULL;
 }
 
 static tr_err plan_providers(tr_daemon *d, uint32_t shards) {
