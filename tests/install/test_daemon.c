@@ -92,7 +92,7 @@ static void failed_start_says_why_and_lets_the_next_one_start(void) {
     } faults[] = {
         {"lisen: {}\n", "lisen", TR_ERR_INVALID},
         {"listen: {socket: off, tcp: 'tcp://127.0.0.1:0', token_file: /nowhere}\n",
-         "/nowhere cannot be read", TR_ERR_NOT_FOUND},
+         "/nowhere cannot be read", TR_ERR_INVALID},
         {"listen: {socket: 'ipc:///proc/nowhere/a.sock'}\nlog: {level: error}\n", "/proc/nowhere",
          TR_OK},
     };
