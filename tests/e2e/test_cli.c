@@ -287,10 +287,23 @@ static void messages_name_what_was_typed(void) {
     snprintf(expected, sizeof expected, "troupe: --schema %s is not valid JSON", file);
     CU_ASSERT_EQUAL(TROUPE(p, "ask", "--schema", file, "hi"), 2);
     says(p->err, expected);
+    snprintf(expected, sizeof expected, "troupe: --schema %s: local models take no JSON schema",
+             write_file("s.json", "{}"));
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "chain", "--schema", file, "hi"), 2);
+    says(p->err, expected);
+    snprintf(expected, sizeof expected, "troupe: --grammar %s: it is no GBNF", file);
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "chain", "--grammar", file, "hi"), 2);
+    says(p->err, expected);
+    p = begin("\n", 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "chain"), 2);
+    says(p->err, "troupe: the prompt is empty");
     const struct {
         const char *option, *value, *sentence;
     } wrong[] = {
         {"--extra", "[1]", "--extra must be a JSON object"},
+        {"--extra", "{\"top_k\":\"x\"}", "troupe: top_k: expected a whole number"},
         {"--extra", "{\"messages\":1}", "--extra has \"messages\""},
         {"--stop", "", "--stop \"\": it takes a text of 1 to 256 bytes"},
         {"--max-tokens", "0", "--max-tokens \"0\": it takes a whole number"},
@@ -303,7 +316,7 @@ static void messages_name_what_was_typed(void) {
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         p = begin(NULL, 0);
-        CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "echo/x", "hi", wrong[i].option, wrong[i].value), 2);
+        CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "chain", "hi", wrong[i].option, wrong[i].value), 2);
         says(p->err, wrong[i].sentence);
         CU_ASSERT_STRING_EQUAL(p->out, "");
     }
@@ -398,6 +411,23 @@ static void the_tree_fits_80_columns(void) {
     }
 }
 
+static void a_request_is_cancelled_by_the_id_that_is_listed(void) {
+    static program asking;
+    asking = (program){0};
+    start(&asking, (const char *const[]){"troupe", "ask", "-m", "random", "hi", NULL});
+    CU_ASSERT_TRUE(read_some(asking.fds[1], asking.out));
+    program *p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "requests"), 0);
+    CU_ASSERT_EQUAL(lines(p->out), 1);
+    char id[64];
+    CU_ASSERT_EQUAL(sscanf(p->out, "%63[0-9.] streaming", id), 1);
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "cancel", id), 0);
+    finish(&asking);
+    CU_ASSERT_EQUAL(asking.status, 130);
+    says(asking.err, "cancelled");
+}
+
 /* What bash offers for the word after `words`. */
 static const char *complete(const char *words) {
     char script[1024];
@@ -448,6 +478,8 @@ int main(void) {
         {"an_answer_cut_by_its_length_is_noted_on_a_terminal",
          an_answer_cut_by_its_length_is_noted_on_a_terminal},
         {"the_tree_fits_80_columns", the_tree_fits_80_columns},
+        {"a_request_is_cancelled_by_the_id_that_is_listed",
+         a_request_is_cancelled_by_the_id_that_is_listed},
         {"completion_knows_values", completion_knows_values},
         {"(the daemon stops)", tr_stage_close},
         CU_TEST_INFO_NULL,

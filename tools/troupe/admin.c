@@ -19,9 +19,10 @@ static void print_local(const tr_json_value *model) {
          worker = tr_json_next(worker)) {
         active += tri_int_of(worker, "active");
     }
-    printf("%-24.*s %-9.*s workers=%zu active=%lld context=%lld %.*s\n", STR(model, "model"),
+    printf("%-24.*s %-9.*s workers=%zu active=%lld context=%lld%s%.*s\n", STR(model, "model"),
            STR(model, "state"), tr_json_count(tr_json_get(model, "workers")), active,
-           tri_int_of(model, "context"), STR(model, "why"));
+           tri_int_of(model, "context"), tr_json_get(model, "why") != NULL ? " " : "",
+           STR(model, "why"));
 }
 
 int tri_cmd_models(const tri_args *args) {
@@ -85,7 +86,8 @@ int tri_cmd_requests(const tri_args *args) {
     if (json != NULL && !args->json) {
         const tr_json_value *item = tr_json_first(tr_json_get(tr_json_root(json), "requests"));
         for (; item != NULL; item = tr_json_next(item)) {
-            printf("%.*s %.*s\n", STR(item, "id"), STR(item, "state"));
+            tr_str id = tri_id(item);
+            printf("%.*s %.*s\n", (int)id.size, id.ptr, STR(item, "state"));
         }
     }
     tr_json_free(json);

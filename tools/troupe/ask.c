@@ -53,7 +53,8 @@ static void done_came(const tr_result *result, void *arg) {
     }
     fflush(stdout);
     if (err != TR_OK && !a->interrupted) {
-        a->status = tri_fail(err, tr_result_message(result));
+        char buf[768];
+        a->status = tri_fail(err, tri_message(a->args, result, buf, sizeof buf));
     }
     tri_note_length(a->args, "", result);
     for (size_t i = 0; i < tr_result_tool_calls(result) && !a->args->json; i++) {

@@ -132,67 +132,86 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     options.max_tokens = args->max_tokens;
     options.total_ms = args->timeout_ms;
     options.whole = args->no_stream;
-    if (args->grammar_file != NULL) {
-        options.grammar = tri_read_file(args->grammar_file);
-        if (options.grammar == NULL) {
-            return false;
-        }
-    }
-    if (args->schema_file != NULL) {
-        options.json_schema = tri_read_file(args->schema_file);
-        if (options.json_schema == NULL) {
-            return false;
-        }
-    }
     *ret = options;
     return true;
 }
 
-/* The library names the fields of tr_options, which nobody has typed here. */
-int tri_fail_option(const tri_args *args, tr_err err) {
-    const struct {
-        const char *field, *option, *value;
-    } names[] = {
-        {"json_schema ", "--schema ", args->schema_file},
-        {"grammar ", "--grammar ", args->grammar_file},
-        {"extra_json ", "--extra", NULL},
-        {"base_url ", "--base-url", NULL},
-        {"model ", "--model", NULL},
-        {"provider ", "--provider", NULL},
-    };
-    static const char start[] = "The option ";
-    const char *sentence = tr_client_error();
-    char ours[512];
-    if (strncmp(sentence, start, sizeof start - 1) == 0) {
-        const char *field = sentence + sizeof start - 1;
-        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-            size_t size = strlen(names[i].field);
-            if (strncmp(field, names[i].field, size) == 0) {
-                snprintf(ours, sizeof ours, "%s%s %s", names[i].option,
-                         names[i].value != NULL ? names[i].value : "", field + size);
-                return tri_fail(err, ours);
-            }
+typedef struct wording {
+    const char *start; /* of the sentence */
+    const char *ours;
+    const char *value; /* behind it, or NULL */
+} wording;
+
+/* The sentence with its start in the words that were typed here. */
+static const char *reword(const wording *list, size_t count, const char *sentence, char *buf,
+                          size_t size) {
+    for (size_t i = 0; i < count; i++) {
+        size_t known = strlen(list[i].start);
+        if (strncmp(sentence, list[i].start, known) == 0) {
+            snprintf(buf, size, "%s%s%s", list[i].ours, list[i].value != NULL ? list[i].value : "",
+                     sentence + known);
+            return buf;
         }
     }
-    return tri_fail(err, sentence);
+    return sentence;
+}
+
+/* The library names the fields of tr_options, which nobody has typed here. */
+int tri_fail_option(const tri_args *args, tr_err err) {
+    const wording list[] = {
+        {"The option json_schema", "--schema ", args->schema_file},
+        {"The option grammar", "--grammar ", args->grammar_file},
+        {"The option extra_json", "--extra", NULL},
+        {"The option base_url", "--base-url", NULL},
+        {"The option model", "--model", NULL},
+        {"The option provider", "--provider", NULL},
+        {"input: entry ", "text ", NULL},
+    };
+    char buf[768];
+    return tri_fail(err,
+                    reword(list, sizeof list / sizeof *list, tr_client_error(), buf, sizeof buf));
+}
+
+/* The daemon names the fields of the request's JSON; those that --extra gave stay as they are. */
+const char *tri_message(const tri_args *args, const tr_result *result, char *buf, size_t size) {
+    static const char none[] = "\n"; /* begins no sentence */
+    const wording list[] = {
+        {"messages: ", "", NULL},
+        {args->schema_file != NULL ? "response_format" : none, "--schema ", args->schema_file},
+        {args->grammar_file != NULL ? "grammar" : none, "--grammar ", args->grammar_file},
+        {args->stop_count > 0 ? "stop:" : none, "--stop:", NULL},
+        {!isnan(args->temperature) ? "temperature:" : none, "--temperature:", NULL},
+        {!isnan(args->top_p) ? "top_p:" : none, "--top-p:", NULL},
+        {args->max_tokens > 0 ? "max_tokens:" : none, "--max-tokens:", NULL},
+    };
+    const char *sentence = tr_result_message(result);
+    return tr_err_class_of(tr_result_error(result)) == TR_CLASS_INVALID_REQUEST
+               ? reword(list, sizeof list / sizeof *list, sentence, buf, size)
+               : sentence;
 }
 
 tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_status) {
     tr_options options;
     tr_request *request = NULL;
-    if (!tri_options(args, &options)) {
-        *ret_status = TRI_EXIT_USAGE;
-        return NULL;
+    char *grammar = args->grammar_file != NULL ? tri_read_file(args->grammar_file) : NULL;
+    char *schema = args->schema_file != NULL ? tri_read_file(args->schema_file) : NULL;
+    *ret_status = TRI_EXIT_USAGE;
+    if ((grammar != NULL || args->grammar_file == NULL) &&
+        (schema != NULL || args->schema_file == NULL) && tri_options(args, &options)) {
+        options.grammar = grammar;
+        options.json_schema = schema;
+        tr_err err = tr_request_new(&options, &request);
+        if (err == TR_OK) {
+            err = tr_request_text(request, "user", prompt);
+        }
+        if (err != TR_OK) {
+            *ret_status = tri_fail_option(args, err);
+            tr_request_free(request);
+            request = NULL;
+        }
     }
-    tr_err err = tr_request_new(&options, &request);
-    if (err == TR_OK) {
-        err = tr_request_text(request, "user", prompt);
-    }
-    if (err != TR_OK) {
-        *ret_status = tri_fail_option(args, err);
-        tr_request_free(request);
-        return NULL;
-    }
+    free(grammar);
+    free(schema);
     return request;
 }
 
@@ -277,7 +296,8 @@ void tri_note_unread(const tri_args *args) {
     }
 }
 
-char *tri_control_request(const char *verb, const char *name, const char *value) {
+/* To be freed. */
+static char *control_request(const char *verb, const char *name, const char *value) {
     tr_jsonw w;
     char *text = NULL;
     tr_jsonw_init(&w);
@@ -294,7 +314,7 @@ char *tri_control_request(const char *verb, const char *name, const char *value)
 
 tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *verb, const char *name,
                         const char *value, int *ret_status) {
-    char *request = tri_control_request(verb, name, value);
+    char *request = control_request(verb, name, value);
     char *answer = NULL;
     tr_json *json = NULL;
     tr_err err = request != NULL ? tr_control_json(client, request, &answer) : TR_ERR_INVALID;
@@ -330,6 +350,13 @@ long long tri_int_of(const tr_json_value *value, const char *name) {
 bool tri_is(const tr_json_value *value, const char *name, const char *text) {
     tr_str str = tr_json_string(tr_json_get(value, name));
     return str.size == strlen(text) && memcmp(str.ptr, text, str.size) == 0;
+}
+
+tr_str tri_id(const tr_json_value *actor) {
+    tr_str id = tr_json_string(tr_json_get(actor, "id"));
+    bool bracketed = id.size >= 2 && id.ptr[0] == '<' && id.ptr[id.size - 1] == '>';
+    return bracketed ? (tr_str){id.ptr + 1, id.size - 2}
+                     : (tr_str){id.size > 0 ? id.ptr : "", id.size};
 }
 
 static void write_usage(tr_jsonw *w, const tr_result *result) {

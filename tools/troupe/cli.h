@@ -1,4 +1,4 @@
-/* What the commands of the `troupe` program share. One thread. */
+/* What the commands of `troupe` share. One thread. */
 #ifndef TR_TOOLS_TROUPE_CLI_H
 #define TR_TOOLS_TROUPE_CLI_H
 
@@ -75,19 +75,20 @@ bool tri_takes(const tri_command *command, const tri_option *option);
 
 /* Says on standard error what failed, `troupe: …`, and returns the exit status of its class. */
 int tri_fail(tr_err err, const char *sentence);
-/* The exit status of an error's class. */
 int tri_exit_of(tr_err err);
 /* Wrong usage: the sentence, then where to look. */
 int tri_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Connects; on failure it has said so and *ret_status is the exit status. */
 bool tri_connect(const tri_args *args, tr_client **ret, int *ret_status);
-/* tr_options of the arguments; false (said) when a file cannot be read. Strings live until exit. */
+/* tr_options of the arguments, without files; false (said) when one is wrong. */
 bool tri_options(const tri_args *args, tr_options *ret);
 /* The request that asks `prompt`; NULL and *ret_status (said) when an option is wrong. */
 tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_status);
-/* The same, for a failure of the library that may name one of its options: says ours instead. */
+/* tri_fail with the library's sentence, its option in our words. */
 int tri_fail_option(const tri_args *args, tr_err err);
+/* The result's sentence, also in our words; in `buf` or borrowed from the result. */
+const char *tri_message(const tri_args *args, const tr_result *result, char *buf, size_t size);
 /* The prompt: the arguments joined by blanks, an argument "-" being standard input, set off by
  * blank lines; without arguments standard input. NULL (said) when it cannot be read. To be freed.
  */
@@ -96,9 +97,9 @@ char *tri_prompt(const tri_args *args);
 char *tri_text(const char *argument);
 /* Something good to know, for a person: only when standard error is a terminal, and not with -q. */
 void tri_note(const tri_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Notes that standard input has something to say that nobody asked for. */
+/* That standard input has something to say that nobody asked for. */
 void tri_note_unread(const tri_args *args);
-/* Notes that the answer was ended by its length; `prefix` names the prompt. */
+/* That the answer was ended by its length; `prefix` names the prompt. */
 void tri_note_length(const tri_args *args, const char *prefix, const tr_result *result);
 /* A whole file, NUL-terminated; NULL (said) when it cannot be read. To be freed. */
 char *tri_read_file(const char *path);
@@ -109,8 +110,6 @@ tr_json *tri_control(const tri_args *args, const char *verb, const char *name, c
                      int *ret_status);
 tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *verb, const char *name,
                         const char *value, int *ret_status);
-/* The request's text, to be freed. */
-char *tri_control_request(const char *verb, const char *name, const char *value);
 
 /* A result as one JSON object, to be freed; `index` -1 = it has none; result NULL = cancelled
  * before it was sent. */
@@ -126,6 +125,8 @@ int tri_interrupts_begin(void);
             ? tr_json_string(tr_json_get(value, name)).ptr                                         \
             : ""
 long long tri_int_of(const tr_json_value *value, const char *name);
+/* An actor's id without its brackets, which a shell would take for redirections. */
+tr_str tri_id(const tr_json_value *actor);
 bool tri_is(const tr_json_value *value, const char *name, const char *text);
 
 int tri_cmd_ask(const tri_args *args);

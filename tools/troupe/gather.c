@@ -81,8 +81,10 @@ static void end(prompt *p, const tr_result *result) {
         print_ready(g);
     }
     if (err != TR_OK) {
+        char buf[768];
         fprintf(stderr, "troupe: prompt %zu: %s\n", p->index + 1,
-                err == TR_ERR_CANCELLED ? "cancelled" : tr_result_message(result));
+                err == TR_ERR_CANCELLED ? "cancelled"
+                                        : tri_message(g->args, result, buf, sizeof buf));
     } else {
         char prefix[48];
         snprintf(prefix, sizeof prefix, "prompt %zu: ", p->index + 1);

@@ -39,7 +39,7 @@ static int cut(const table *t, int used, tr_str text) {
 
 static void print_actor(table *t, const tr_json_value *actor, int depth) {
     tr_str name = name_of(actor);
-    tr_str id = tr_json_string(tr_json_get(actor, "id"));
+    tr_str id = tri_id(actor);
     tr_str state = tr_json_string(tr_json_get(actor, "state"));
     if (t->measure) {
         int width = depth + (int)name.size;
