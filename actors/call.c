@@ -57,6 +57,7 @@ typedef struct call {
     call_state state;
     uint64_t attempt;
     tr_id gate, backend;
+    tr_id avoid; /* the backend that the last attempt lost; none after a pause */
     uint64_t gate_monitor, backend_monitor;
     bool reserved;     /* the gate holds something for us */
     bool backend_owes; /* a terminal of this attempt */
@@ -71,7 +72,7 @@ typedef struct call {
     uint32_t tokens_at_attempt;
     uint32_t barren; /* workers that died in a row without a new token */
     uint32_t resumes;
-    uint32_t pauses; /* attempts that only went on after a pause */
+    uint32_t pauses; /* attempts that ended for a pause alone */
     uint32_t model;  /* whose tokens these are: tr_granted */
     bool untracked;  /* something went out that no other worker could go on from */
     uint64_t submitted_us, progress_us, starved_us, first_token_us;
@@ -272,6 +273,7 @@ static tr_err time_came(tr_self *self, call *c, uint64_t id) {
         return arm(self, c);
     }
     if (now.err == TR_OK) {
+        c->avoid = TR_ID_NONE;
         leave_attempt(self, c, TR_OK);
         return pause(self, c);
     }
@@ -280,7 +282,7 @@ static tr_err time_came(tr_self *self, call *c, uint64_t id) {
 
 /* --- an attempt --- */
 
-static tr_err ask_gate(tr_self *self, call *c, tr_id avoid) {
+static tr_err ask_gate(tr_self *self, call *c) {
     set_state(c, RESERVING);
     c->attempt++;
     c->tokens_at_attempt = c->token_count;
@@ -300,11 +302,12 @@ static tr_err ask_gate(tr_self *self, call *c, tr_id avoid) {
         .remaining_ms = gone < c->head.total_ms ? c->head.total_ms - gone : 0,
         .priority = c->head.priority,
         .resumes = (uint8_t)(c->resumes < UINT8_MAX ? c->resumes : UINT8_MAX),
+        .mid_answer = c->token_count > 0,
         .client = c->door,
-        .avoid = avoid,
+        .avoid = c->avoid,
     };
     msg->ref = c->attempt;
-    msg->flags = TR_MSG_OPENING;
+    msg->flags = c->token_count > 0 ? 0 : TR_MSG_OPENING; /* mid-answer nothing is opened */
     c->reserved = true;
     err = tr_send(self, c->gate, &msg);
     if (err != TR_OK) {
@@ -361,7 +364,7 @@ static tr_err granted(tr_self *self, call *c, const tr_granted *grant) {
 
 /* The backend died or gave the request up with the word that another may go on. */
 static tr_err resume(tr_self *self, call *c) {
-    tr_id avoid = c->backend;
+    c->avoid = c->backend;
     c->backend_owes = false;
     if (c->token_count > c->tokens_at_attempt) {
         c->barren = 0;
@@ -389,7 +392,7 @@ static tr_err resume(tr_self *self, call *c) {
                "request=%s target=%s tokens=%u resumes=%u", tr_id_format(tr_self_id(self), id),
                c->target.label, c->token_count, c->resumes);
     }
-    return ask_gate(self, c, avoid);
+    return is_shut(c) ? pause(self, c) : ask_gate(self, c);
 }
 
 /* --- messages of the door --- */
@@ -437,7 +440,7 @@ static tr_err submitted(tr_self *self, call *c, tr_msg *msg) {
     if (submit->resume_count > 0) {
         return failf(self, c, TR_ERR_INVALID, "only the daemon resumes streams");
     }
-    return is_shut(c) ? pause(self, c) : ask_gate(self, c, TR_ID_NONE);
+    return is_shut(c) ? pause(self, c) : ask_gate(self, c);
 }
 
 /* Grants on what the client granted, and what is owed for ids, as far as one CREDIT may carry. */
@@ -469,8 +472,8 @@ static tr_err credit_came(tr_self *self, call *c, const tr_credit *credit) {
         c->starved_us = c->progress_us; /* it reads */
     }
     if (c->state == PAUSED && !is_shut(c)) {
-        c->pauses += c->attempt > 0;
-        return ask_gate(self, c, TR_ID_NONE);
+        c->pauses += c->attempt > 0 && c->avoid == TR_ID_NONE;
+        return ask_gate(self, c);
     }
     if (c->state != STREAMING) {
         return TR_OK;

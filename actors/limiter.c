@@ -15,7 +15,6 @@
 typedef struct limiter {
     tr_limiter_args args;
     tr_line line;
-    uint64_t granted;
 } limiter;
 
 static uint32_t at_once(const limiter *l) {
@@ -27,7 +26,10 @@ static tr_err init(tr_self *self, void *state, const void *args) {
     (void)self;
     limiter *l = state;
     l->args = *(const tr_limiter_args *)args;
-    TR_ASSERT(at_once(l) > 0);
+    TR_ASSERT(at_once(l) > 0 && l->args.waiting_max > 0);
+    l->line = (tr_line){.name = l->args.provider,
+                        .holder_size = sizeof(tr_holder),
+                        .waiting_max = l->args.waiting_max};
     return TR_OK;
 }
 
@@ -38,42 +40,16 @@ static tr_id backend_for(tr_self *self, const limiter *l, tr_id call) {
 }
 
 static void grant_waiting(tr_self *self, limiter *l) {
-    while (l->line.used < at_once(l) && l->line.head != NULL) {
-        tr_holder *h = l->line.head;
+    tr_holder *h = NULL;
+    while (l->line.used < at_once(l) && (h = tr_line_next(&l->line, self)) != NULL) {
         tr_id backend = backend_for(self, l, h->call);
-        if (h->until_us <= tr_now_us(self)) {
-            tr_line_refuse(&l->line, self, h, NULL); /* its call has given up by itself */
-        } else if (backend == TR_ID_NONE) {
+        if (backend == TR_ID_NONE) {
             tr_line_refuse(&l->line, self, h,
                            tr_msg_failf(TR_ERR_SERVER, "the provider %s is being restarted",
                                         l->args.provider));
-        } else if (tr_line_grant(&l->line, self, h, backend) != TR_OK) {
+        } else if (tr_line_grant(&l->line, self, h, (tr_granted){.backend = backend}) != TR_OK) {
             tr_line_refuse(&l->line, self, h, tr_msg_failf(TR_ERR_NOMEM, "out of memory"));
-        } else {
-            l->granted++;
         }
-    }
-}
-
-static void refuse(tr_self *self, const tr_msg *msg, tr_msg *fail) {
-    if (fail != NULL) {
-        fail->ref = msg->ref;
-    }
-    (void)tr_send_control(self, msg->from, fail);
-}
-
-static void reserve(tr_self *self, limiter *l, const tr_msg *msg) {
-    if (l->line.used >= at_once(l) && l->line.waiting >= l->args.waiting_max) {
-        refuse(self, msg,
-               tr_msg_failf(TR_ERR_OVERLOADED, "%u requests of %s run and %u wait: try again later",
-                            l->line.used, l->args.provider, l->line.waiting));
-        return;
-    }
-    tr_err err = tr_line_add(&l->line, self, msg);
-    if (err == TR_OK) {
-        grant_waiting(self, l);
-    } else if (err != TR_ERR_EXISTS) {
-        refuse(self, msg, tr_msg_failf(err, "%s", tr_err_text(err)));
     }
 }
 
@@ -104,7 +80,9 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
     limiter *l = state;
     switch ((*msg)->kind) {
     case TR_KIND_RESERVE:
-        reserve(self, l, *msg);
+        grant_waiting(self, l); /* there may be more slots than a moment ago */
+        (void)tr_line_reserve(&l->line, self, *msg, false);
+        grant_waiting(self, l);
         break;
     case TR_KIND_SETTLE: {
         tr_holder *h = tr_line_find(&l->line, (*msg)->from, (*msg)->ref);
@@ -141,7 +119,7 @@ static void stop(tr_self *self, void *state, tr_err reason) {
 static void describe(const void *state, char *buf, size_t size) {
     const limiter *l = state;
     snprintf(buf, size, "%u of %u slots, %u waiting, %" PRIu64 " granted", l->line.used, at_once(l),
-             l->line.waiting, l->granted);
+             l->line.waiting, l->line.granted);
 }
 
 const tr_behaviour tr_limiter = {

@@ -195,7 +195,7 @@ static void begin_unload(tr_self *self, tri_pool *p) {
     leave_locals(p);
     if (loading) {
         const char *why = "the model was unloaded while it was loading";
-        tri_line_refuse_all(self, p, TR_ERR_CANCELLED, why);
+        tr_line_refuse_all(&p->line, self, TR_ERR_CANCELLED, why);
         answer_all(self, p, &p->loads, TR_ERR_CANCELLED, why);
     }
 }
@@ -235,7 +235,7 @@ static void wait_for_joiners(tr_self *self, tri_pool *p) {
                  "no worker of %s has joined: start one by troupe-worker --join, or give the model "
                  "workers here",
                  p->plan->spec.model);
-        tri_line_refuse_all(self, p, TR_ERR_CONNECT, why);
+        tr_line_refuse_all(&p->line, self, TR_ERR_CONNECT, why);
         answer_all(self, p, &p->loads, TR_ERR_CONNECT, why);
     }
 }
@@ -256,14 +256,14 @@ static void serve_waiting(tr_self *self, tri_pool *p) {
         start_local(self, p);
     }
     if (p->failed && tri_pool_ready_members(p) == 0) {
-        tri_line_refuse_all(self, p, p->fail_err, p->why);
+        tr_line_refuse_all(&p->line, self, p->fail_err, p->why);
     }
 }
 
 static void watch_idle(tr_self *self, tri_pool *p) {
     uint64_t limit_ms = p->plan->spec.idle_unload_ms;
     bool idle = limit_ms > 0 && p->local == TRI_LOCAL_ON && p->state == TRI_POOL_READY &&
-                p->line.granted == 0 && p->line.waiting == 0;
+                p->line.used == 0 && p->line.waiting == 0;
     if (!idle) {
         tr_timer_cancel(self, &p->idle_timer);
     } else if (p->idle_timer == 0 &&
@@ -323,15 +323,15 @@ static tr_err add_member(tr_self *self, tri_pool *p, tr_id id, const tri_worker_
 /* Whether streams may move between this worker and the others. With nobody left who could tell the
  * difference, its model is the model. */
 static bool same_model(tri_pool *p, const tri_member *m) {
-    bool bound = p->line.granted > 0;
+    bool bound = p->line.used > 0;
     for (const tri_member *other = p->members; other != NULL; other = other->next) {
         bound =
             bound ||
             (other != m && other->note.has_digest &&
              (other->note.state == TRI_WORKER_LOADING || other->note.state == TRI_WORKER_READY));
     }
-    for (const tri_holder *h = p->line.head; h != NULL; h = h->line_next) {
-        bound = bound || h->resumed || h->suspect;
+    for (const tr_holder *h = p->line.head; h != NULL; h = h->next) {
+        bound = bound || h->resumed || h->mid_answer;
     }
     if (bound && p->has_digest) {
         return memcmp(p->digest, m->note.digest, sizeof p->digest) == 0;
@@ -515,7 +515,7 @@ static tr_err handle(tr_self *self, void *state, tr_msg **taken) {
     tr_err err = TR_OK;
     switch (msg->kind) {
     case TR_KIND_RESERVE:
-        err = tri_line_reserve(self, p, msg);
+        tri_line_reserve(self, p, msg);
         break;
     case TR_KIND_SETTLE:
         tri_line_settle(self, p, msg);
@@ -558,6 +558,7 @@ static tr_err handle(tr_self *self, void *state, tr_msg **taken) {
 static tr_err init(tr_self *self, void *state, const void *args) {
     tri_pool *p = state;
     p->plan = *(const tr_pool_plan *const *)args;
+    tri_line_init(p);
     if (p->plan->spec.preload && p->plan->spec.workers > 0) {
         start_local(self, p);
         set_state(self, p, state_of(p));
@@ -569,7 +570,7 @@ static void stop(tr_self *self, void *state, tr_err reason) {
     (void)self;
     (void)reason;
     tri_pool *p = state;
-    tri_line_fini(&p->line);
+    tr_line_fini(&p->line);
     while (p->members != NULL) {
         tri_member *next = p->members->next;
         tr_free(p->members);

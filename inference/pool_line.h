@@ -6,6 +6,7 @@
 #define TR_INFERENCE_POOL_LINE_H
 
 #include "inference/pool_internal.h"
+#include "runtime/line.h"
 
 /* A worker's actor as the pool knows it. */
 typedef struct tri_member {
@@ -21,40 +22,14 @@ typedef struct tri_member {
     uint32_t fresh; /* of them, those that have not shown a token yet */
 } tri_member;
 
-typedef enum tri_place {
-    TRI_WAITING = 1,
-    TRI_CALLED, /* its turn is now */
-    TRI_GRANTED,
-    TRI_REMEMBERED, /* its worker died before a new token came; the next RESERVE is a suspect's */
-} tri_place;
-
-/* A reservation, from RESERVE until SETTLE or the call's DOWN. */
+/* A reservation (runtime/line.h). Parked: its worker died before a new token came, and the next
+ * RESERVE is a suspect's. */
 typedef struct tri_holder {
-    struct tri_holder *hash_next;
-    struct tri_holder *line_next, *line_prev; /* while it waits */
-    tr_id call;
-    uint64_t ref;
-    uint64_t monitor;
-    uint64_t came_us;
-    uint64_t until_us;
-    tr_id avoid;
+    tr_holder base;     /* first */
     tri_member *member; /* NULL once that is gone */
-    tri_place place;
-    int8_t priority;
-    bool resumed;
     bool suspect;
-    bool fresh;
+    bool fresh; /* granted, and has not shown a token yet */
 } tri_holder;
-
-#define TRI_HOLDER_BUCKETS 256U
-
-typedef struct tri_line {
-    tri_holder *buckets[TRI_HOLDER_BUCKETS];
-    tri_holder *head, *tail;
-    uint32_t waiting;
-    uint32_t granted;
-    uint64_t granted_total;
-} tri_line;
 
 typedef struct tri_asker {
     tr_id from;
@@ -80,7 +55,7 @@ typedef enum tri_local { TRI_LOCAL_OFF, TRI_LOCAL_ON, TRI_LOCAL_STOPPING } tri_l
 typedef struct tri_pool {
     const tr_pool_plan *plan;
     tri_pool_state state;
-    tri_line line;
+    tr_line line; /* of tri_holders */
     tri_member *members;
     uint8_t digest[32]; /* of the model that is served */
     bool has_digest;
@@ -106,7 +81,8 @@ typedef struct tri_pool {
 } tri_pool;
 
 /* pool_line.c: who waits and who holds a sequence. */
-tr_err tri_line_reserve(tr_self *self, tri_pool *pool, const tr_msg *msg);
+void tri_line_init(tri_pool *pool);
+void tri_line_reserve(tr_self *self, tri_pool *pool, const tr_msg *msg);
 void tri_line_settle(tr_self *self, tri_pool *pool, const tr_msg *msg);
 void tri_line_call_ended(tr_self *self, tri_pool *pool, tr_id call);
 void tri_line_first_token(tri_pool *pool, tr_id worker, const tri_first_token *first);
@@ -115,9 +91,6 @@ void tri_line_member_gone(tri_pool *pool, const tri_member *member);
 void tri_line_advance(tr_self *self, tri_pool *pool);
 /* Whether what holds the head of the line back may end by time alone. */
 bool tri_line_is_patient(const tri_pool *pool);
-/* Everyone who waits gets this FAIL. */
-void tri_line_refuse_all(tr_self *self, tri_pool *pool, tr_err err, const char *why);
-void tri_line_fini(tri_line *line);
 
 /* pool_status.c */
 tr_err tri_pool_tell_status(tr_self *self, const tri_pool *pool, const tr_msg *asked);

@@ -75,9 +75,9 @@ static void write_pool(tr_jsonw *w, const tri_pool *pool) {
     name_text(w, "file", spec->file);
     name_uint(w, "percent", percent_of(pool));
     name_uint(w, "context", context_of(pool));
-    name_uint(w, "active", pool->line.granted);
+    name_uint(w, "active", pool->line.used);
     name_uint(w, "waiting", pool->line.waiting);
-    name_uint(w, "granted", pool->line.granted_total);
+    name_uint(w, "granted", pool->line.granted);
     name_uint(w, "restarts", pool->restarts);
     name_text(w, "why", pool->failed ? pool->why : NULL);
     tr_jsonw_name(w, "workers");
@@ -108,6 +108,6 @@ void tri_pool_describe(const void *state, char *buf, size_t size) {
     } else {
         snprintf(buf, size, "%s, %u of %u workers ready, %u streams, %u waiting",
                  tri_pool_state_names[pool->state], tri_pool_ready_members(pool), members,
-                 pool->line.granted, pool->line.waiting);
+                 pool->line.used, pool->line.waiting);
     }
 }

@@ -19,7 +19,8 @@
 
 /* Kinds of the actors' own range (64 on). */
 enum {
-    TR_KIND_RESERVE = 64, /* TR_MSG_OPENING: a gate's bounded mailbox may refuse it */
+    TR_KIND_RESERVE =
+        64, /* TR_MSG_OPENING, but mid-answer: a gate's bounded mailbox may refuse it */
     TR_KIND_GRANTED = 65,
     TR_KIND_SETTLE = 66,
     TR_KIND_STATUS = 67,   /* asks an actor for its status as JSON: ref */
@@ -34,7 +35,9 @@ typedef struct tr_reserve {
     uint32_t tokens;       /* an estimate, for token budgets; 0 = none */
     int8_t priority;
     uint8_t resumes; /* attempts before this one that ended because a worker died */
-    uint16_t reserved;
+    uint8_t
+        mid_answer; /* 1 = a part of the answer is out: ahead of newcomers, bound by no length */
+    uint8_t reserved;
     uint32_t reserved2;
     uint64_t client; /* the door that the call serves, for fairness */
     uint64_t avoid;  /* a backend that just failed this call; TR_ID_NONE = none */

@@ -1,5 +1,14 @@
-/* The line of line.h: a hash table of holders by call, and among them a list of those who wait. */
+/*
+ * The line of line.h: a hash table of holders by call, and among them a list of those who wait.
+ *
+ * A call in the middle of its answer goes before everybody and is bound by no length: it was let in
+ * once, somebody reads its stream, and what has been said cannot be taken back, so to refuse it for
+ * want of room would turn an accepted request into a broken one. There are never more of them than
+ * running requests, and their deadline holds as everybody's does.
+ */
 #include "runtime/line.h"
+
+#include <inttypes.h>
 
 #include "protocol/assert.h"
 #include "runtime/memory.h"
@@ -17,34 +26,99 @@ tr_holder *tr_line_find(const tr_line *line, tr_id call, uint64_t ref) {
     return at;
 }
 
+tr_holder *tr_line_find_at(const tr_line *line, tr_id call, tr_place place) {
+    tr_holder *at = *bucket_of(line, call);
+    while (at != NULL && (at->call != call || at->place != place)) {
+        at = at->hash_next;
+    }
+    return at;
+}
+
+static bool is_returning(const tr_holder *h) {
+    return (h->mid_answer || h->resumed) && !h->behind;
+}
+
+static bool before(const tr_holder *a, const tr_holder *b) {
+    if (a->mid_answer != b->mid_answer) {
+        return a->mid_answer;
+    }
+    if (a->priority != b->priority) {
+        return a->priority > b->priority;
+    }
+    return is_returning(a) && !is_returning(b);
+}
+
 static void stand_in_line(tr_line *line, tr_holder *h) {
     tr_holder *after = line->tail;
-    while (after != NULL && after->priority < h->priority) {
+    while (after != NULL && before(h, after)) {
         after = after->prev;
     }
     h->prev = after;
     h->next = after != NULL ? after->next : line->head;
     *(h->next != NULL ? &h->next->prev : &line->tail) = h;
     *(after != NULL ? &after->next : &line->head) = h;
+    h->place = TR_PLACE_WAITING;
     line->waiting++;
 }
 
 static void leave_line(tr_line *line, tr_holder *h) {
-    TR_ASSERT(!h->granted);
+    TR_ASSERT(h->place == TR_PLACE_WAITING && line->waiting > 0);
     *(h->prev != NULL ? &h->prev->next : &line->head) = h->next;
     *(h->next != NULL ? &h->next->prev : &line->tail) = h->prev;
+    h->next = h->prev = NULL;
     line->waiting--;
 }
 
-tr_err tr_line_add(tr_line *line, tr_self *self, const tr_msg *reserve) {
-    const tr_reserve *want = (const tr_reserve *)reserve->data;
-    if (tr_line_find(line, reserve->from, reserve->ref) != NULL) {
-        return TR_ERR_EXISTS;
+/* Without memory for the answer the call's own deadline ends it. */
+static void answer(tr_self *self, tr_id call, uint64_t ref, tr_msg *fail) {
+    if (fail != NULL) {
+        fail->ref = ref;
+        (void)tr_send_control(self, call, fail);
     }
-    tr_holder *h = tr_zalloc(sizeof *h);
+}
+
+static void refuse_late(tr_line *line, tr_self *self, tr_holder *h) {
+    tr_line_refuse(
+        line, self, h,
+        tr_msg_failf(TR_ERR_TIMEOUT, "the time limit passed while it waited for %s", line->name));
+}
+
+static void drop_late(tr_line *line, tr_self *self) {
+    uint64_t now = tr_now_us(self);
+    tr_holder *next = NULL;
+    for (tr_holder *h = line->head; h != NULL; h = next) {
+        next = h->next;
+        if (h->until_us <= now) {
+            refuse_late(line, self, h);
+        }
+    }
+}
+
+static bool has_room(tr_line *line, tr_self *self) {
+    if (line->waiting >= line->waiting_max) {
+        drop_late(line, self);
+    }
+    return line->waiting < line->waiting_max;
+}
+
+tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, bool behind) {
+    const tr_reserve *want = (const tr_reserve *)reserve->data;
+    TR_ASSERT(line->name != NULL && line->holder_size >= sizeof(tr_holder));
+    if (tr_line_find(line, reserve->from, reserve->ref) != NULL) {
+        return NULL; /* asked twice: the first stands */
+    }
+    if (want->mid_answer == 0 && !has_room(line, self)) {
+        answer(self, reserve->from, reserve->ref,
+               tr_msg_failf(TR_ERR_OVERLOADED,
+                            "%" PRIu32 " requests of %s run and %" PRIu32 " wait: try again later",
+                            line->used, line->name, line->waiting));
+        return NULL;
+    }
+    tr_holder *h = tr_zalloc(line->holder_size);
     if (h == NULL || tr_monitor(self, reserve->from, &h->monitor) != TR_OK) {
         tr_free(h);
-        return TR_ERR_NOMEM;
+        answer(self, reserve->from, reserve->ref, tr_msg_failf(TR_ERR_NOMEM, "out of memory"));
+        return NULL;
     }
     h->call = reserve->from;
     h->ref = reserve->ref;
@@ -52,26 +126,43 @@ tr_err tr_line_add(tr_line *line, tr_self *self, const tr_msg *reserve) {
     h->until_us = h->came_us + (uint64_t)want->remaining_ms * 1000;
     h->avoid = want->avoid;
     h->priority = want->priority;
+    h->mid_answer = want->mid_answer != 0;
+    h->resumed = want->resumes > 0;
+    h->behind = behind;
     tr_holder **bucket = bucket_of(line, h->call);
     h->hash_next = *bucket;
     *bucket = h;
     stand_in_line(line, h);
-    return TR_OK;
+    return h;
 }
 
-tr_err tr_line_grant(tr_line *line, tr_self *self, tr_holder *holder, tr_id backend) {
+tr_holder *tr_line_next(tr_line *line, tr_self *self) {
+    while (line->head != NULL && line->head->until_us <= tr_now_us(self)) {
+        refuse_late(line, self, line->head);
+    }
+    return line->head;
+}
+
+tr_err tr_line_grant(tr_line *line, tr_self *self, tr_holder *holder, tr_granted grant) {
+    uint64_t waited_ms = (tr_now_us(self) - holder->came_us) / 1000;
     tr_msg *msg = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
     if (msg == NULL) {
         return TR_ERR_NOMEM;
     }
-    *(tr_granted *)msg->data = (tr_granted){
-        .backend = backend, .queue_ms = (uint32_t)((tr_now_us(self) - holder->came_us) / 1000)};
+    grant.queue_ms = waited_ms < UINT32_MAX ? (uint32_t)waited_ms : UINT32_MAX;
+    *(tr_granted *)msg->data = grant;
     msg->ref = holder->ref;
     leave_line(line, holder);
-    holder->granted = true;
-    holder->backend = backend;
+    holder->place = TR_PLACE_GRANTED;
     line->used++;
+    line->granted++;
     return tr_send_control(self, holder->call, msg);
+}
+
+void tr_line_park(tr_line *line, tr_holder *holder) {
+    TR_ASSERT(holder->place == TR_PLACE_GRANTED && line->used > 0);
+    line->used--;
+    holder->place = TR_PLACE_PARKED;
 }
 
 void tr_line_release(tr_line *line, tr_self *self, tr_holder *holder) {
@@ -80,10 +171,9 @@ void tr_line_release(tr_line *line, tr_self *self, tr_holder *holder) {
         at = &(*at)->hash_next;
     }
     *at = holder->hash_next;
-    if (holder->granted) {
-        TR_ASSERT(line->used > 0);
-        line->used--;
-    } else {
+    if (holder->place == TR_PLACE_GRANTED) {
+        tr_line_park(line, holder);
+    } else if (holder->place == TR_PLACE_WAITING) {
         leave_line(line, holder);
     }
     tr_demonitor(self, holder->monitor);
@@ -91,11 +181,14 @@ void tr_line_release(tr_line *line, tr_self *self, tr_holder *holder) {
 }
 
 void tr_line_refuse(tr_line *line, tr_self *self, tr_holder *holder, tr_msg *fail) {
-    if (fail != NULL) {
-        fail->ref = holder->ref;
-        (void)tr_send_control(self, holder->call, fail);
-    }
+    answer(self, holder->call, holder->ref, fail);
     tr_line_release(line, self, holder);
+}
+
+void tr_line_refuse_all(tr_line *line, tr_self *self, tr_err err, const char *why) {
+    while (line->head != NULL) {
+        tr_line_refuse(line, self, line->head, tr_msg_failf(err, "%s", why));
+    }
 }
 
 void tr_line_call_ended(tr_line *line, tr_self *self, tr_id call, tr_holder_fn *fn, void *arg) {
@@ -115,7 +208,7 @@ void tr_line_fini(tr_line *line) {
     for (size_t i = 0; i < TR_LINE_BUCKETS; i++) {
         while (line->buckets[i] != NULL) {
             tr_holder *next = line->buckets[i]->hash_next;
-            tr_free(line->buckets[i]);
+            tr_free(line->buckets[i]); /* its monitor ends with the gate's actor */
             line->buckets[i] = next;
         }
     }

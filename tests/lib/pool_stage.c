@@ -141,8 +141,9 @@ static void reserve(tr_self *self, void *target) {
     *(tr_reserve *)msg->data = (tr_reserve){.remaining_ms = c->remaining_ms,
                                             .priority = c->priority,
                                             .resumes = (uint8_t)c->resumes,
+                                            .mid_answer = c->tokens > 0,
                                             .avoid = c->backend};
-    msg->flags = TR_MSG_OPENING;
+    msg->flags = c->tokens > 0 ? 0 : TR_MSG_OPENING;
     c->backend = TR_ID_NONE;
     c->tokens_at_attempt = c->tokens;
     send(self, tr_whereis(tr_self_node(self), "pool:m"), msg, ++c->attempt);
@@ -271,6 +272,19 @@ static void end_call(tr_self *self, void *target) {
 
 void pool_call_end(pool_call *call) {
     pool_stage_tell(call->stage, call->id, end_call, call);
+}
+
+static void pause_call(tr_self *self, void *target) {
+    pool_call *c = target;
+    tr_demonitor(self, c->monitor);
+    send(self, c->backend, tr_msg_cancel(TR_OK), c->attempt);
+    settle(self, c, TR_OK);
+    c->backend = TR_ID_NONE;
+    c->attempt++; /* what still comes is not for it */
+}
+
+void pool_call_pause(pool_call *call) {
+    pool_stage_tell(call->stage, call->id, pause_call, call);
 }
 
 static void crash_call(tr_self *self, void *target) {

@@ -140,6 +140,8 @@ void pool_call_start(pool_stage *s, pool_call *call, const char *body);
 void pool_call_reserve(pool_call *call);
 /* Ends as a call that was cancelled does: CANCEL, SETTLE, and its actor is gone. */
 void pool_call_end(pool_call *call);
+/* Gives its sequence back, as a call whose client does not read; pool_call_reserve goes on. */
+void pool_call_pause(pool_call *call);
 void pool_call_crash(pool_call *call); /* without a word */
 void pool_call_credit(pool_call *call);
 

@@ -25,6 +25,20 @@ static tr_msg *expect_resume(call_rig *r, stand_in *to, uint64_t ref, uint8_t re
     return rig_grant(r, to);
 }
 
+/* The last message that the gate got is a RESERVE; whether it claims to go before newcomers. */
+static const tr_reserve *expect_mid_answer(const call_rig *r, bool mid_answer) {
+    const tr_msg *last = r->gate.head;
+    while (last != NULL && last->next != NULL) {
+        last = last->next;
+    }
+    CU_ASSERT_PTR_NOT_NULL_FATAL(last);
+    CU_ASSERT_EQUAL_FATAL(last->kind, TR_KIND_RESERVE);
+    const tr_reserve *reserve = (const tr_reserve *)(const void *)last->data;
+    CU_ASSERT_EQUAL(reserve->mid_answer, mid_answer);
+    CU_ASSERT_EQUAL((last->flags & TR_MSG_OPENING) == 0, mid_answer);
+    return reserve;
+}
+
 static void expect_resume_tokens(const tr_msg *submit, const int32_t *ids, uint32_t count) {
     const tr_submit *head = (const tr_submit *)(const void *)submit->data;
     CU_ASSERT_EQUAL_FATAL(head->resume_count, count);
@@ -121,7 +135,30 @@ static void each_new_token_gives_three_lives_again(void) {
     rig_down(&r);
 }
 
-static void deaths_while_the_client_does_not_read_are_not_held_against_it(void) {
+static void only_a_call_in_the_middle_of_its_answer_goes_before_newcomers(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_begin(&r, "tiny", 100, 200000);
+    (void)expect_mid_answer(&r, false);
+    tr_msg_free(rig_grant(&r, &r.backend));
+    stand_in_send(&r.backend, r.call, resumable(), 1);
+    (void)expect_mid_answer(&r, false); /* resumed, but nobody has read a word */
+    tr_msg_free(expect_resume(&r, &r.backend, 2, 1, r.backend.id));
+    stand_in_send(&r.backend, r.call, rig_delta(0, "t", (int32_t[]){7}, 1), 2);
+    stand_in_send(&r.backend, r.call, resumable(), 2);
+    (void)expect_mid_answer(&r, true);
+    tr_msg_free(expect_resume(&r, &r.backend, 3, 2, r.backend.id));
+    stand_in_send(&r.backend, r.call, resumable(), 3);
+    (void)expect_mid_answer(&r, true); /* also without a new token */
+    tr_msg_free(expect_resume(&r, &r.backend, 4, 3, r.backend.id));
+    stand_in_send(&r.backend, r.call, rig_done(), 4);
+    stand_in_clear(&r.door);
+    stand_in_clear(&r.gate);
+    rig_down(&r);
+}
+
+/* It was starved when its backend died: another could not say a word either. */
+static void death_of_an_unread_stream_waits_for_credit_and_not_at_the_gate(void) {
     call_rig r;
     rig_up(&r, 1);
     rig_begin(&r, "tiny", 1, 200000);
@@ -129,6 +166,54 @@ static void deaths_while_the_client_does_not_read_are_not_held_against_it(void) 
     int32_t id = 7;
     stand_in_send(&r.backend, r.call, rig_delta(0, "t", &id, 1), 1);
     stand_in_clear(&r.door);
+    stand_in_send(&r.backend, r.call, resumable(), 1);
+    rig_expect_settled(&r, 1);
+    CU_ASSERT_EQUAL(stand_in_count(&r.gate), 0);
+    puppet_wait_us(r.node, 5000000);
+    CU_ASSERT_EQUAL(stand_in_count(&r.gate), 0);
+    CU_ASSERT_EQUAL(stand_in_count(&r.door), 0);
+    stand_in_send(&r.door, r.call, tr_msg_credit(3, 1000), DOOR_REF);
+    const tr_reserve *reserve = expect_mid_answer(&r, true);
+    CU_ASSERT_EQUAL(reserve->resumes, 1);
+    CU_ASSERT_EQUAL(reserve->avoid, r.backend.id);
+    tr_msg *submit = rig_grant(&r, &r.other);
+    expect_resume_tokens(submit, &id, 1);
+    tr_msg_free(submit);
+    stand_in_send(&r.other, r.call, rig_delta(0, "u", (int32_t[]){8}, 1), 2);
+    tr_msg_free(stand_in_expect(&r.door, TR_KIND_DELTA));
+    stand_in_send(&r.other, r.call, rig_done(), 2);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(r.door.head);
+    CU_ASSERT_EQUAL(((const tr_done *)(const void *)r.door.head->data)->attempts, 2);
+    rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+    rig_down(&r);
+}
+
+static void unread_stream_without_a_backend_still_has_its_limit(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_begin(&r, "tiny", 1, 200000);
+    tr_msg_free(rig_grant(&r, &r.backend));
+    stand_in_send(&r.backend, r.call, rig_delta(0, "t", (int32_t[]){7}, 1), 1);
+    stand_in_clear(&r.door);
+    stand_in_crash(&r.backend);
+    puppet_wait_us(r.node, 9999000);
+    CU_ASSERT_EQUAL(stand_in_count(&r.door), 0);
+    puppet_wait_us(r.node, 1000);
+    rig_expect_end(&r, TR_KIND_FAIL, TR_ERR_STALLED);
+    rig_expect_settled(&r, 1);
+    CU_ASSERT_EQUAL(stand_in_count(&r.gate), 0);
+    rig_down(&r);
+}
+
+static void deaths_while_the_client_reads_too_slowly_are_not_held_against_it(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_begin(&r, "tiny", 100, TR_DELTA_max - 1); /* room for a token, not for every DELTA */
+    tr_msg_free(rig_grant(&r, &r.backend));
+    int32_t id = 7;
+    stand_in_send(&r.backend, r.call, rig_delta(0, "t", &id, 1), 1);
+    stand_in_clear(&r.door);
+    stand_in_clear(&r.backend);
     for (uint32_t i = 1; i <= 6; i++) {
         stand_in_send(&r.backend, r.call, resumable(), i);
         tr_msg_free(expect_resume(&r, &r.backend, i + 1, (uint8_t)i, r.backend.id));
@@ -262,7 +347,10 @@ int main(void) {
         PUPPET_TEST(what_an_earlier_attempt_still_says_is_dropped),
         PUPPET_TEST(request_that_kills_three_backends_without_a_token_fails),
         PUPPET_TEST(each_new_token_gives_three_lives_again),
-        PUPPET_TEST(deaths_while_the_client_does_not_read_are_not_held_against_it),
+        PUPPET_TEST(deaths_while_the_client_reads_too_slowly_are_not_held_against_it),
+        PUPPET_TEST(only_a_call_in_the_middle_of_its_answer_goes_before_newcomers),
+        PUPPET_TEST(death_of_an_unread_stream_waits_for_credit_and_not_at_the_gate),
+        PUPPET_TEST(unread_stream_without_a_backend_still_has_its_limit),
         PUPPET_TEST(unread_stream_gives_its_sequence_back_and_goes_on_with_credit),
         PUPPET_TEST(request_without_credit_holds_no_gate),
         PUPPET_TEST(text_without_tokens_cannot_be_resumed),

@@ -39,6 +39,13 @@ static void reserve_as(rig *r, uint32_t call, uint64_t ref, int8_t priority, uin
     stand_in_send(&r->calls[call], r->limiter, msg, ref);
 }
 
+static void reserve_mid_answer(rig *r, uint32_t call, uint32_t ms) {
+    tr_msg *msg = tr_msg_new(TR_KIND_RESERVE, sizeof(tr_reserve));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
+    *(tr_reserve *)(void *)msg->data = (tr_reserve){.remaining_ms = ms, .mid_answer = 1};
+    stand_in_send(&r->calls[call], r->limiter, msg, 1);
+}
+
 static void reserve(rig *r, uint32_t call) {
     reserve_as(r, call, 1, 0, 60000);
 }
@@ -142,6 +149,53 @@ static void full_line_refuses(void) {
     tr_node_free(r.node);
 }
 
+static void full_line_makes_room_of_the_late(void) {
+    rig r;
+    up(&r, 1, 1);
+    reserve(&r, 0);
+    expect_granted(&r, 0);
+    reserve_as(&r, 1, 1, 0, 100);
+    puppet_wait_us(r.node, 100000);
+    reserve(&r, 2);
+    expect_fail(&r, 1, TR_ERR_TIMEOUT);
+    expect_nothing(&r, 2);
+    settle(&r, 0, 1);
+    expect_granted(&r, 2);
+    tr_node_free(r.node);
+}
+
+static void call_in_the_middle_of_its_answer_goes_first_and_is_never_refused(void) {
+    rig r;
+    up(&r, 1, 1);
+    reserve(&r, 0);
+    expect_granted(&r, 0);
+    reserve_as(&r, 1, 1, 9, 60000);
+    reserve_mid_answer(&r, 2, 60000);
+    expect_nothing(&r, 2);
+    reserve(&r, 3); /* a newcomer finds the line full */
+    expect_fail(&r, 3, TR_ERR_OVERLOADED);
+    expect_status(&r, "\"waiting\":2");
+    settle(&r, 0, 1);
+    expect_granted(&r, 2); /* before one that came earlier, with the higher priority */
+    expect_nothing(&r, 1);
+    settle(&r, 2, 1);
+    expect_granted(&r, 1);
+    tr_node_free(r.node);
+}
+
+static void call_in_the_middle_of_its_answer_has_its_deadline(void) {
+    rig r;
+    up(&r, 1, 1);
+    reserve(&r, 0);
+    expect_granted(&r, 0);
+    reserve_mid_answer(&r, 1, 100);
+    puppet_wait_us(r.node, 100000);
+    settle(&r, 0, 1);
+    expect_fail(&r, 1, TR_ERR_TIMEOUT);
+    expect_status(&r, "\"used\":0,\"at_once\":1,\"waiting\":0");
+    tr_node_free(r.node);
+}
+
 static void waiter_whose_time_has_passed_is_passed_over(void) {
     rig r;
     up(&r, 1, 10);
@@ -151,7 +205,7 @@ static void waiter_whose_time_has_passed_is_passed_over(void) {
     reserve_as(&r, 2, 1, 0, 60000);
     puppet_wait_us(r.node, 100000);
     settle(&r, 0, 1);
-    expect_nothing(&r, 1);
+    expect_fail(&r, 1, TR_ERR_TIMEOUT);
     expect_granted(&r, 2);
     expect_status(&r, "\"used\":1,\"at_once\":1,\"waiting\":0");
     tr_node_free(r.node);
@@ -203,6 +257,9 @@ int main(void) {
         PUPPET_TEST(death_of_a_call_gives_its_slot_back),
         PUPPET_TEST(line_goes_by_priority_and_then_by_coming),
         PUPPET_TEST(full_line_refuses),
+        PUPPET_TEST(full_line_makes_room_of_the_late),
+        PUPPET_TEST(call_in_the_middle_of_its_answer_goes_first_and_is_never_refused),
+        PUPPET_TEST(call_in_the_middle_of_its_answer_has_its_deadline),
         PUPPET_TEST(waiter_whose_time_has_passed_is_passed_over),
         PUPPET_TEST(withdrawn_waiter_is_not_granted),
         PUPPET_TEST(absent_provider_fails_the_waiter_and_keeps_no_slot),

@@ -247,6 +247,55 @@ static void a_full_line_refuses_but_makes_room_of_the_expired(void) {
     tear_down();
 }
 
+static void a_paused_stream_goes_before_newcomers_and_is_never_refused(void) {
+    tr_pool_spec spec = plain;
+    spec.waiting_max = 2;
+    set_up(&spec, NULL);
+    pool_call *a = reserved();
+    pool_call *b = reserved();
+    CU_ASSERT(pool_stage_token(&the.stage, a));
+    CU_ASSERT(pool_stage_token(&the.stage, b));
+    pool_call *first = reserved();
+    pool_call *urgent = call();
+    urgent->priority = 9;
+    pool_call_reserve(urgent);
+    pool_call_pause(a);
+    CU_ASSERT_EQUAL(urgent->granted, 1);
+    (void)reserved();
+    CU_ASSERT(status_has("\"waiting\":2"));
+    pool_call_reserve(a); /* the line is full, and it is in the middle of its answer */
+    CU_ASSERT_EQUAL(a->terminals, 0);
+    CU_ASSERT(status_has("\"waiting\":3"));
+    CU_ASSERT_EQUAL(reserved()->err, TR_ERR_OVERLOADED);
+    CU_ASSERT(pool_stage_done(&the.stage, b));
+    CU_ASSERT_EQUAL(a->granted, 2);
+    CU_ASSERT_EQUAL(first->granted, 0);
+    pool_stream *stream;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pool_stage_serving(&the.stage, a, &stream));
+    CU_ASSERT_EQUAL(stream->resumed, 1);
+    CU_ASSERT(pool_stage_done(&the.stage, a));
+    CU_ASSERT(a->done);
+    CU_ASSERT_EQUAL(first->granted, 1);
+    tear_down();
+}
+
+static void a_paused_stream_that_comes_back_too_late_is_dropped(void) {
+    set_up(&plain, NULL);
+    pool_call *a = reserved();
+    (void)reserved();
+    CU_ASSERT(pool_stage_token(&the.stage, a));
+    pool_call_pause(a);
+    pool_call *next = reserved();
+    CU_ASSERT_EQUAL(next->granted, 1);
+    a->remaining_ms = 100;
+    pool_call_reserve(a);
+    pool_stage_wait_ms(&the.stage, 200);
+    pool_call_end(next);
+    CU_ASSERT_EQUAL(a->err, TR_ERR_TIMEOUT);
+    CU_ASSERT_EQUAL(a->granted, 1);
+    tear_down();
+}
+
 /* ---- calls that end ---- */
 
 static void a_cancelled_call_frees_its_sequence_at_once(void) {
@@ -440,6 +489,8 @@ int main(void) {
         PUPPET_TEST(waiters_are_granted_by_priority_and_then_in_order),
         PUPPET_TEST(waiters_whose_time_has_passed_are_dropped),
         PUPPET_TEST(a_full_line_refuses_but_makes_room_of_the_expired),
+        PUPPET_TEST(a_paused_stream_goes_before_newcomers_and_is_never_refused),
+        PUPPET_TEST(a_paused_stream_that_comes_back_too_late_is_dropped),
         PUPPET_TEST(a_cancelled_call_frees_its_sequence_at_once),
         PUPPET_TEST(a_call_that_dies_frees_its_sequence_at_once),
         PUPPET_TEST(a_waiting_call_that_dies_leaves_the_line),
