@@ -50,8 +50,10 @@ static const bool may[TRI_POOL_N][TRI_POOL_N] = {
                          [TRI_POOL_READY] = true,
                          [TRI_POOL_UNLOADING] = true,
                          [TRI_POOL_UNLOADED] = true},
-    [TRI_POOL_UNLOADING] =
-        {[TRI_POOL_UNLOADED] = true, [TRI_POOL_LOADING] = true, [TRI_POOL_READY] = true},
+    [TRI_POOL_UNLOADING] = {[TRI_POOL_UNLOADED] = true,
+                            [TRI_POOL_LOADING] = true,
+                            [TRI_POOL_READY] = true,
+                            [TRI_POOL_FAILED] = true}, /* wanted again, and it cannot start */
 };
 
 static void set_state(tr_self *self, tri_pool *p, tri_pool_state next) {
@@ -208,18 +210,20 @@ static void locals_gone(tr_self *self, tri_pool *p) {
     answer_all(self, p, &p->unloads, TR_OK, NULL);
 }
 
-static void stop_when_drained(tr_self *self, tri_pool *p) {
+/* False: there was no memory for it, and it is to be tried again. */
+static bool stop_when_drained(tr_self *self, tri_pool *p) {
     if (p->local != TRI_LOCAL_STOPPING || p->stop_sent) {
-        return;
+        return true;
     }
     for (const tri_member *m = p->members; m != NULL; m = m->next) {
         if (!m->note.joined && m->used > 0 && m->note.state == TRI_WORKER_READY) {
-            return; /* a stream runs */
+            return true; /* a stream runs */
         }
     }
     p->stop_asked = (++p->serial << REF_SHIFT) | REF_SUPERVISOR;
     tr_err err = tell_sup(self, p, tr_stop_child(p->plan->workers_name, p->stop_asked));
-    p->stop_sent = err == TR_OK; /* else the next message tries again */
+    p->stop_sent = err == TR_OK;
+    return p->stop_sent;
 }
 
 /* --- think --- */
@@ -275,13 +279,13 @@ static void watch_idle(tr_self *self, tri_pool *p) {
 static void think(tr_self *self, tri_pool *p) {
     tri_line_advance(self, p);
     serve_waiting(self, p);
-    stop_when_drained(self, p);
+    bool again = !stop_when_drained(self, p);
     set_state(self, p, state_of(p));
     if (p->state == TRI_POOL_READY) {
         answer_all(self, p, &p->loads, TR_OK, NULL);
     }
     watch_idle(self, p);
-    if (p->patience_timer == 0 && tri_line_is_patient(p) &&
+    if (p->patience_timer == 0 && (again || tri_line_is_patient(p)) &&
         tr_timer_start(self, LOOK_US, TAG_PATIENCE, &p->patience_timer) != TR_OK) {
         p->patience_timer = 0; /* out of memory: the next message looks again */
     }

@@ -8,7 +8,32 @@
 #include <CUnit/Basic.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "runtime/memory.h"
+
+/* ---- memory that runs out ---- */
+
+size_t pool_stage_fail_at;
+bool pool_stage_plays;
+static bool actors_run;
+
+static void *stage_resize(void *arg, void *ptr, size_t size) {
+    (void)arg;
+    bool counts = pool_stage_fail_at > 0 && actors_run && !pool_stage_plays;
+    return counts && --pool_stage_fail_at == 0 ? NULL : realloc(ptr, size);
+}
+
+static void stage_release(void *arg, void *ptr) {
+    (void)arg;
+    free(ptr);
+}
+
+void pool_stage_memory(void) {
+    tr_memory table = {.resize = stage_resize, .release = stage_release};
+    tr_memory_set(&table);
+}
 
 typedef struct order {
     pool_order_fn *fn;
@@ -47,6 +72,13 @@ static void send(tr_self *self, tr_id to, tr_msg *msg, uint64_t ref) {
     msg->ref = ref;
     CU_ASSERT_EQUAL(tr_send(self, to, &msg), TR_OK);
     tr_msg_free(msg);
+}
+
+tr_err pool_stage_play(tr_self *self, void *state, tr_msg **msg, pool_play_fn *fn) {
+    pool_stage_plays = true;
+    tr_err err = fn(self, state, msg);
+    pool_stage_plays = false;
+    return err;
 }
 
 /* ---- the gateway's part ---- */
@@ -89,7 +121,7 @@ static tr_err gateway_init(tr_self *self, void *state, const void *args) {
     return transport->listen(transport, self, &spec, &g->listener, why, sizeof why);
 }
 
-static tr_err gateway_handle(tr_self *self, void *state, tr_msg **msg) {
+static tr_err gateway_message(tr_self *self, void *state, tr_msg **msg) {
     gateway *g = state;
     if ((*msg)->kind != TR_KIND_STREAM) {
         return TR_OK;
@@ -114,6 +146,10 @@ static tr_err gateway_handle(tr_self *self, void *state, tr_msg **msg) {
     CU_ASSERT_PTR_NOT_NULL_FATAL(free_at);
     return stream != NULL ? tr_link_new(self, stream, 0, 1U << 16, gateway_frame, g, free_at)
                           : TR_OK;
+}
+
+static tr_err gateway_handle(tr_self *self, void *state, tr_msg **msg) {
+    return pool_stage_play(self, state, msg, gateway_message);
 }
 
 static void gateway_stop(tr_self *self, void *state, tr_err reason) {
@@ -204,7 +240,7 @@ static tr_err call_init(tr_self *self, void *state, const void *args) {
     return TR_OK;
 }
 
-static tr_err call_handle(tr_self *self, void *state, tr_msg **msg) {
+static tr_err call_message(tr_self *self, void *state, tr_msg **msg) {
     pool_call *c = *(pool_call **)state;
     if (pool_stage_obeyed(self, *msg)) {
         return TR_OK;
@@ -244,6 +280,10 @@ static tr_err call_handle(tr_self *self, void *state, tr_msg **msg) {
         CU_FAIL("a call got what it must not get");
     }
     return TR_OK;
+}
+
+static tr_err call_handle(tr_self *self, void *state, tr_msg **msg) {
+    return pool_stage_play(self, state, msg, call_message);
 }
 
 static const tr_behaviour call_puppet = {.name = "call-puppet",
@@ -314,7 +354,7 @@ static tr_err asker_init(tr_self *self, void *state, const void *args) {
     return TR_OK;
 }
 
-static tr_err asker_handle(tr_self *self, void *state, tr_msg **msg) {
+static tr_err asker_message(tr_self *self, void *state, tr_msg **msg) {
     pool_stage *s = *(pool_stage **)state;
     if (pool_stage_obeyed(self, *msg)) {
         return TR_OK;
@@ -333,6 +373,10 @@ static tr_err asker_handle(tr_self *self, void *state, tr_msg **msg) {
         CU_ASSERT_EQUAL((*msg)->kind, TR_KIND_DONE);
     }
     return TR_OK;
+}
+
+static tr_err asker_handle(tr_self *self, void *state, tr_msg **msg) {
+    return pool_stage_play(self, state, msg, asker_message);
 }
 
 static const tr_behaviour asker_puppet = {.name = "asker-puppet",
@@ -446,7 +490,9 @@ void pool_stage_run(pool_stage *s) {
     while (more) {
         more = false;
         for (uint32_t i = 0; i < tr_node_shards(s->node); i++) {
+            actors_run = true;
             more = tr_shard_step(tr_node_shard(s->node, i), 1000) || more;
+            actors_run = false;
         }
         while (tr_memory_net_step(s->net, s->now_us)) {
             more = true;

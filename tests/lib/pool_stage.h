@@ -110,6 +110,10 @@ struct pool_stage {
     char text[4096];
 };
 
+/* The Nth allocation of the actors that are tested fails; 0 = none. pool_stage_memory comes before
+ * the first stage of the program's life. */
+extern size_t pool_stage_fail_at;
+void pool_stage_memory(void);
 /* `child` is the pool's supervisor; its parent here is a supervisor that restarts it. */
 void pool_stage_set_up(pool_stage *s, uint32_t shards);
 void pool_stage_start(pool_stage *s, const tr_child_spec *child);

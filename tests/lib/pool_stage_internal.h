@@ -13,6 +13,11 @@ void pool_stage_tell(pool_stage *s, tr_id to, pool_order_fn *fn, void *target);
 bool pool_stage_obeyed(tr_self *self, const tr_msg *msg);
 void pool_stage_spawn(pool_stage *s, const tr_behaviour *behaviour, void *target);
 
+/* Handles a puppet's message; while one plays, memory does not run out. */
+typedef tr_err pool_play_fn(tr_self *self, void *state, tr_msg **msg);
+tr_err pool_stage_play(tr_self *self, void *state, tr_msg **msg, pool_play_fn *fn);
+extern bool pool_stage_plays;
+
 /* pool_stage_worker.c */
 void pool_stage_spawned(void *arg, int32_t pid);
 void pool_stage_signalled(void *arg, int32_t pid, int signal);

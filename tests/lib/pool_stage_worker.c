@@ -126,7 +126,7 @@ static tr_err worker_frame(tr_self *self, void *state, tr_msg **msg) {
     return TR_OK;
 }
 
-static tr_err worker_init(tr_self *self, void *state, const void *args) {
+static tr_err dial_back(tr_self *self, void *state, const void *args) {
     pool_worker *w = *(pool_worker *const *)args;
     *(pool_worker **)state = w;
     w->id = tr_self_id(self);
@@ -135,7 +135,7 @@ static tr_err worker_init(tr_self *self, void *state, const void *args) {
     return transport->dial(transport, self, &dial);
 }
 
-static tr_err worker_handle(tr_self *self, void *state, tr_msg **msg) {
+static tr_err worker_message(tr_self *self, void *state, tr_msg **msg) {
     pool_worker *w = *(pool_worker **)state;
     if (pool_stage_obeyed(self, *msg)) {
         return TR_OK;
@@ -162,6 +162,17 @@ static tr_err worker_handle(tr_self *self, void *state, tr_msg **msg) {
         w->dying = w->dying || !w->manner.ignores_terminate;
     }
     return TR_OK;
+}
+
+static tr_err worker_init(tr_self *self, void *state, const void *args) {
+    pool_stage_plays = true;
+    tr_err err = dial_back(self, state, args);
+    pool_stage_plays = false;
+    return err;
+}
+
+static tr_err worker_handle(tr_self *self, void *state, tr_msg **msg) {
+    return pool_stage_play(self, state, msg, worker_message);
 }
 
 static void worker_stop(tr_self *self, void *state, tr_err reason) {

@@ -375,6 +375,37 @@ static void a_request_during_an_unload_loads_the_model_again(void) {
     tear_down();
 }
 
+/* Also when it cannot even be begun: each allocation from the old workers' end on fails once. */
+static void a_start_after_an_unload_may_fail(void) {
+    uint32_t refused = 0;
+    bool reached = true;
+    tr_pool_spec spec = plain;
+    spec.silence_ms = spec.hang_ms =
+        2000; /* what gets lost on the way to a worker shows by these */
+    for (size_t n = 1; reached; n++) {
+        set_up(&spec, NULL);
+        pool_call *a = reserved();
+        pool_stage_ask(&the.stage, "m", TR_KIND_UNLOAD);
+        pool_call *b = reserved();
+        CU_ASSERT(status_has("\"state\":\"unloading\""));
+        pool_stage_fail_at = n;
+        CU_ASSERT(pool_stage_done(&the.stage, a));
+        reached = pool_stage_fail_at == 0;
+        pool_stage_fail_at = 0;
+        if (b->err == TR_ERR_NOMEM && status_has("\"state\":\"failed\"")) {
+            refused++;
+            CU_ASSERT_EQUAL(b->terminals, 1);
+        }
+        pool_stage_wait_ms(&the.stage, 5000);
+        pool_call_crash(a);
+        pool_call_crash(b);
+        load();
+        CU_ASSERT_EQUAL(reserved()->granted, 1);
+        tear_down();
+    }
+    CU_ASSERT(refused > 0);
+}
+
 static void unload_calls_a_load_off(void) {
     set_up(&plain, &(pool_manner){.stays_loading = true});
     pool_call *a = reserved();
@@ -473,6 +504,7 @@ static void bad_settings_are_refused(void) {
 }
 
 int main(void) {
+    pool_stage_memory();
     static const puppet_test tests[] = {
         PUPPET_TEST(the_first_request_loads_the_model),
         PUPPET_TEST(a_worker_is_told_all_that_it_needs),
@@ -497,6 +529,7 @@ int main(void) {
         PUPPET_TEST(credit_reaches_the_worker),
         PUPPET_TEST(unload_waits_for_running_streams),
         PUPPET_TEST(a_request_during_an_unload_loads_the_model_again),
+        PUPPET_TEST(a_start_after_an_unload_may_fail),
         PUPPET_TEST(unload_calls_a_load_off),
         PUPPET_TEST(an_idle_model_is_unloaded),
         PUPPET_TEST(a_worker_that_does_not_stop_is_killed),
