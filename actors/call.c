@@ -35,6 +35,10 @@ static const bool may[STATE_N][STATE_N] = {
 /* A stream that can be resumed gives its sequence back when its client has read nothing for so
  * long: others wait for it. */
 #define PAUSE_MS 1000U
+/* A gate that ended is looked for so often, and given up after so long: its supervisor stops what
+ * it had, which may take seconds, before it starts the next. */
+#define KNOCK_MS 100U
+#define GATE_MS 10000U
 /* Less room than this counts as none. */
 #define ROOM_min 512U
 
@@ -59,8 +63,9 @@ typedef struct call {
     tr_id gate, backend;
     tr_id avoid; /* the backend that the last attempt lost; none after a pause */
     uint64_t gate_monitor, backend_monitor;
-    bool reserved;     /* the gate holds something for us */
-    bool backend_owes; /* a terminal of this attempt */
+    uint64_t lost_us, knock_us; /* without a gate: since when, and when it is looked for again */
+    bool reserved;              /* the gate holds something for us */
+    bool backend_owes;          /* a terminal of this attempt */
     uint64_t timer;
     uint64_t timer_due_us;
     /* the stream */
@@ -219,7 +224,7 @@ static bool is_replaying(const call *c) {
 
 typedef struct limit {
     uint64_t due_us;
-    tr_err err; /* TR_OK: not the end, the call pauses */
+    tr_err err; /* TR_OK: not the end; the call pauses, or knocks again */
     const char *text;
     uint32_t ms;
 } limit;
@@ -228,10 +233,11 @@ static limit next_limit(const call *c) {
     limit total = {c->began_us + (uint64_t)c->head.total_ms * 1000, TR_ERR_TIMEOUT,
                    "the answer was not complete within the total limit of", c->head.total_ms};
     limit phase;
-    if (c->state != STREAMING && c->state != PAUSED) {
-        return total;
-    }
-    if (c->state == STREAMING && is_shut(c) && c->token_count > 0 && !c->untracked) {
+    if (c->state == RESERVING && c->gate == TR_ID_NONE) {
+        phase = (limit){c->knock_us, TR_OK, "", KNOCK_MS};
+    } else if (c->state != STREAMING && c->state != PAUSED) {
+        phase = total;
+    } else if (c->state == STREAMING && is_shut(c) && c->token_count > 0 && !c->untracked) {
         phase = (limit){c->starved_us + PAUSE_MS * 1000ULL, TR_OK, "", PAUSE_MS};
     } else if (is_starved(c) || c->state == PAUSED) {
         phase = (limit){c->starved_us + (uint64_t)c->stalled_ms * 1000, TR_ERR_STALLED,
@@ -263,34 +269,26 @@ static tr_err pause(tr_self *self, call *c) {
     return arm(self, c);
 }
 
-static tr_err time_came(tr_self *self, call *c, uint64_t id) {
-    if (id != c->timer) {
-        return TR_OK;
-    }
-    c->timer = 0;
-    limit now = next_limit(c);
-    if (now.due_us > tr_now_us(self)) {
-        return arm(self, c);
-    }
-    if (now.err == TR_OK) {
-        c->avoid = TR_ID_NONE;
-        leave_attempt(self, c, TR_OK);
-        return pause(self, c);
-    }
-    return failf(self, c, now.err, "%s %u ms", now.text, now.ms);
-}
-
 /* --- an attempt --- */
 
-static tr_err ask_gate(tr_self *self, call *c) {
-    set_state(c, RESERVING);
-    c->attempt++;
-    c->tokens_at_attempt = c->token_count;
-    c->gate = tr_whereis(tr_self_node(self), c->target.gate);
-    if (c->gate == TR_ID_NONE) {
+/* There is no gate. Who was let in once waits for its replacement; others may come back. */
+static tr_err without_gate(tr_self *self, call *c) {
+    uint64_t now = tr_now_us(self);
+    c->lost_us = c->lost_us != 0 ? c->lost_us : now;
+    if (c->attempt == 1 || now - c->lost_us >= GATE_MS * 1000ULL) {
         return failf(self, c, TR_ERR_SERVER, "%s is being restarted: try again",
                      c->target.provider);
     }
+    c->knock_us = now + KNOCK_MS * 1000ULL;
+    return arm(self, c);
+}
+
+static tr_err knock(tr_self *self, call *c) {
+    c->gate = tr_whereis(tr_self_node(self), c->target.gate);
+    if (c->gate == TR_ID_NONE) {
+        return without_gate(self, c);
+    }
+    c->lost_us = 0;
     tr_err err = tr_monitor(self, c->gate, &c->gate_monitor);
     tr_msg *msg = err == TR_OK ? tr_msg_new(TR_KIND_RESERVE, sizeof(tr_reserve)) : NULL;
     if (msg == NULL) {
@@ -317,6 +315,33 @@ static tr_err ask_gate(tr_self *self, call *c) {
                      c->target.provider);
     }
     return arm(self, c);
+}
+
+static tr_err ask_gate(tr_self *self, call *c) {
+    set_state(c, RESERVING);
+    c->attempt++;
+    c->tokens_at_attempt = c->token_count;
+    return knock(self, c);
+}
+
+static tr_err time_came(tr_self *self, call *c, uint64_t id) {
+    if (id != c->timer) {
+        return TR_OK;
+    }
+    c->timer = 0;
+    limit now = next_limit(c);
+    if (now.due_us > tr_now_us(self)) {
+        return arm(self, c);
+    }
+    if (now.err == TR_OK && c->state == RESERVING) {
+        return knock(self, c);
+    }
+    if (now.err == TR_OK) {
+        c->avoid = TR_ID_NONE;
+        leave_attempt(self, c, TR_OK);
+        return pause(self, c);
+    }
+    return failf(self, c, now.err, "%s %u ms", now.text, now.ms);
 }
 
 static uint32_t clamp(uint64_t number, uint32_t max) {
@@ -590,8 +615,7 @@ static tr_err down_came(tr_self *self, call *c, const tr_msg *msg) {
         c->gate = TR_ID_NONE; /* what it held died with it; a running stream does not need it */
         c->reserved = false;
         if (c->state == RESERVING) {
-            return failf(self, c, TR_ERR_SERVER, "%s is being restarted: try again",
-                         c->target.provider);
+            return without_gate(self, c);
         }
     }
     return TR_OK;

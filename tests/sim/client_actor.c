@@ -213,6 +213,10 @@ static void check_end(client *c, request *r, const tr_msg *msg) {
         tr_err err = (tr_err)((const tr_fail *)msg->data)->err;
         bool trouble = world->cuts || world->half_opens || world->kills > 0 ||
                        world->shortages > 0 || world->stopped;
+        bool begun = r->local && r->words && world->shortages == 0 && !world->stopped;
+        if (begun && (err == TR_ERR_SERVER || err == TR_ERR_OVERLOADED)) {
+            tr_world_fault(world, "FAIL %s in the middle of an answer", tr_err_name(err));
+        }
         bool crashed = err == TR_ERR_CRASHED && (r->poison || world->deaths > 2);
         bool expected = r->fails || r->cancelled || c->manner == NEVER || err == TR_ERR_BUG ||
                         err == TR_ERR_SERVER /* the assassin's work */ || crashed || trouble;

@@ -263,6 +263,60 @@ static void request_without_credit_holds_no_gate(void) {
     rig_down(&r);
 }
 
+/* A pool ends and takes its workers along: the stream goes on at what replaces it. */
+static void stream_whose_gate_ended_goes_on_at_the_replacement(void) {
+    for (int waits = 0; waits < 2; waits++) {
+        call_rig r;
+        rig_up(&r, 1);
+        rig_stream(&r);
+        int32_t id = 7;
+        stand_in_send(&r.backend, r.call, rig_delta(0, "t", &id, 1), 1);
+        stand_in_clear(&r.door);
+        if (waits == 1) { /* it dies while the call is back in its line */
+            stand_in_send(&r.backend, r.call, resumable(), 1);
+        }
+        stand_in_crash(&r.gate);
+        if (waits == 0) {
+            stand_in_send(&r.backend, r.call, resumable(), 1);
+        }
+        puppet_wait_us(r.node, 5000000);
+        CU_ASSERT_EQUAL(stand_in_count(&r.door), 0);
+        stand_in_start(&r.gate, r.node, 0, "pool:tiny");
+        puppet_wait_us(r.node, 200000);
+        (void)expect_mid_answer(&r, true);
+        CU_ASSERT_EQUAL(stand_in_count(&r.gate), 1);
+        tr_msg *submit = rig_grant(&r, &r.other);
+        expect_resume_tokens(submit, &id, 1);
+        uint64_t ref = submit->ref;
+        tr_msg_free(submit);
+        stand_in_send(&r.other, r.call, rig_done(), ref);
+        rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+        rig_expect_settled(&r, ref);
+        rig_down(&r);
+    }
+}
+
+static void stream_whose_gate_never_comes_back_fails(void) {
+    for (int cancels = 0; cancels < 2; cancels++) {
+        call_rig r;
+        rig_up(&r, 1);
+        rig_stream(&r);
+        stand_in_send(&r.backend, r.call, rig_delta(0, "t", (int32_t[]){7}, 1), 1);
+        stand_in_clear(&r.door);
+        stand_in_crash(&r.gate);
+        stand_in_send(&r.backend, r.call, resumable(), 1);
+        puppet_wait_us(r.node, 9000000);
+        CU_ASSERT_EQUAL(stand_in_count(&r.door), 0);
+        if (cancels == 1) {
+            stand_in_send(&r.door, r.call, tr_msg_cancel(TR_ERR_CANCELLED), DOOR_REF);
+        } else {
+            puppet_wait_us(r.node, 1200000);
+        }
+        rig_expect_end(&r, TR_KIND_FAIL, cancels == 1 ? TR_ERR_CANCELLED : TR_ERR_SERVER);
+        rig_down(&r);
+    }
+}
+
 static void text_without_tokens_cannot_be_resumed(void) {
     for (int crash = 0; crash < 2; crash++) {
         call_rig r;
@@ -353,6 +407,8 @@ int main(void) {
         PUPPET_TEST(unread_stream_without_a_backend_still_has_its_limit),
         PUPPET_TEST(unread_stream_gives_its_sequence_back_and_goes_on_with_credit),
         PUPPET_TEST(request_without_credit_holds_no_gate),
+        PUPPET_TEST(stream_whose_gate_ended_goes_on_at_the_replacement),
+        PUPPET_TEST(stream_whose_gate_never_comes_back_fails),
         PUPPET_TEST(text_without_tokens_cannot_be_resumed),
         PUPPET_TEST(backend_that_dies_before_the_first_delta_is_replaced),
         PUPPET_TEST(stream_longer_than_a_submit_can_replay_has_one_life),
