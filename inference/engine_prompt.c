@@ -21,20 +21,6 @@ typedef struct rendering {
     size_t count;
 } rendering;
 
-static const char *role_name(tr_chat_role role) {
-    switch (role) {
-    case TR_CHAT_SYSTEM:
-        return "system";
-    case TR_CHAT_USER:
-        return "user";
-    case TR_CHAT_ASSISTANT:
-        return "assistant";
-    case TR_CHAT_TOOL:
-        return "tool";
-    }
-    return "user";
-}
-
 static void rendering_fini(rendering *r) {
     for (size_t i = 0; i < r->count; i++) {
         tr_free(r->texts[i]);
@@ -78,7 +64,7 @@ static tr_err rendering_init(rendering *r, const tr_chat *chat, bool placeholder
         if (r->texts[i] == NULL) {
             return TR_ERR_NOMEM;
         }
-        r->messages[i] = (struct llama_chat_message){.role = role_name(chat->turns[i].role),
+        r->messages[i] = (struct llama_chat_message){.role = tr_chat_role_name(chat->turns[i].role),
                                                      .content = r->texts[i]};
     }
     return TR_OK;

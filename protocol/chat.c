@@ -338,15 +338,26 @@ static tr_err take_call(reader *r, const tr_json_value *value, size_t turn, size
     return err == TR_OK ? take_extra(r, value, known, &call->extra) : err;
 }
 
+/* The first name of a role is the one that is written. */
+static const struct {
+    const char *name;
+    tr_chat_role role;
+} roles[] = {{"system", TR_CHAT_SYSTEM},
+             {"developer", TR_CHAT_SYSTEM},
+             {"user", TR_CHAT_USER},
+             {"assistant", TR_CHAT_ASSISTANT},
+             {"tool", TR_CHAT_TOOL}};
+
+const char *tr_chat_role_name(tr_chat_role role) {
+    size_t i = 0;
+    while (roles[i].role != role) {
+        i++;
+        TR_ASSERT(i < sizeof roles / sizeof *roles);
+    }
+    return roles[i].name;
+}
+
 static tr_err take_role(reader *r, const tr_json_value *value, size_t index, tr_chat_role *ret) {
-    static const struct {
-        const char *name;
-        tr_chat_role role;
-    } roles[] = {{"system", TR_CHAT_SYSTEM},
-                 {"developer", TR_CHAT_SYSTEM},
-                 {"user", TR_CHAT_USER},
-                 {"assistant", TR_CHAT_ASSISTANT},
-                 {"tool", TR_CHAT_TOOL}};
     tr_str role = tr_json_string(tr_json_get(value, "role"));
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         if (equals(role, roles[i].name)) {

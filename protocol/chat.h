@@ -15,6 +15,8 @@ typedef enum tr_chat_role {
     TR_CHAT_ASSISTANT,
     TR_CHAT_TOOL,
 } tr_chat_role;
+/* "system", "user", "assistant", "tool". Pure. */
+const char *tr_chat_role_name(tr_chat_role role);
 
 typedef enum tr_part_kind { TR_PART_TEXT = 1, TR_PART_IMAGE } tr_part_kind;
 

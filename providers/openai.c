@@ -317,25 +317,11 @@ static void write_tools(writer *writer) {
     write_raw(writer, "tool_choice", chat->tool_choice);
 }
 
-static const char *role_name(tr_chat_role role) {
-    switch (role) {
-    case TR_CHAT_SYSTEM:
-        return "system";
-    case TR_CHAT_USER:
-        return "user";
-    case TR_CHAT_ASSISTANT:
-        return "assistant";
-    case TR_CHAT_TOOL:
-        return "tool";
-    }
-    return "user";
-}
-
 static void write_turn(tr_jsonw *w, const tr_turn *turn) {
     static const char *const reserved[] = {"role", "content", "tool_calls", "tool_call_id", NULL};
     tr_jsonw_open(w, '{');
     tr_jsonw_name(w, "role");
-    tr_jsonw_text(w, role_name(turn->role));
+    tr_jsonw_text(w, tr_chat_role_name(turn->role));
     tr_jsonw_name(w, "content");
     write_content(w, turn);
     if (turn->call_count > 0) {

@@ -112,16 +112,18 @@ static uint64_t next_ref(tr_shard *shard) {
     return ((uint64_t)(shard->number + 1) << 48) | ++shard->next_ref;
 }
 
+/* What a tie's end becomes for the other end. */
+static const uint16_t endings[] = {[TRI_WATCHES] = TRI_KIND_DEMONITOR,
+                                   [TRI_WATCHED_BY] = TR_KIND_DOWN,
+                                   [TRI_LINKED] = TRI_KIND_LINK_END};
+
 /* Turns a tie that is in no list any more into the news for its other end, and sends it. */
 static void tell_other(tr_shard *shard, tri_tie *tie, tr_err reason) {
-    static const uint16_t kinds[] = {[TRI_WATCHES] = TRI_KIND_DEMONITOR,
-                                     [TRI_WATCHED_BY] = TR_KIND_DOWN,
-                                     [TRI_LINKED] = TRI_KIND_LINK_END};
     tr_msg *msg = tri_tie_msg(tie);
     tri_tie told = *tie;
     *(tr_ended *)(void *)msg->data = (tr_ended){.reason = (uint32_t)reason};
     msg->size = sizeof(tr_ended);
-    msg->kind = kinds[told.side];
+    msg->kind = endings[told.side];
     msg->flags = 0;
     msg->to = told.other;
     msg->from = told.owner;
@@ -129,10 +131,14 @@ static void tell_other(tr_shard *shard, tri_tie *tie, tr_err reason) {
     tri_route(shard, msg);
 }
 
-tr_err tr_monitor(tr_self *self, tr_id to, uint64_t *ret_ref) {
+/* Both ends of a tie: one here, and one that travels to the other actor. */
+static tr_err tie_to(tr_self *self, tr_id to, tri_tie_side near, tri_tie_side far,
+                     uint64_t *ret_ref) {
+    static const uint16_t news[] = {
+        [TRI_WATCHED_BY] = TRI_KIND_MONITOR, [TRI_LINKED] = TRI_KIND_LINK};
     uint64_t ref = next_ref(self->shard);
-    tr_msg *mine = new_tie(TRI_KIND_DEMONITOR, TRI_WATCHES, self->id, to, ref);
-    tr_msg *theirs = new_tie(TRI_KIND_MONITOR, TRI_WATCHED_BY, to, self->id, ref);
+    tr_msg *mine = new_tie(endings[near], near, self->id, to, ref);
+    tr_msg *theirs = new_tie(news[far], far, to, self->id, ref);
     if (mine == NULL || theirs == NULL) {
         tr_msg_free(mine);
         tr_msg_free(theirs);
@@ -144,6 +150,10 @@ tr_err tr_monitor(tr_self *self, tr_id to, uint64_t *ret_ref) {
     theirs->to = to;
     tri_route(self->shard, theirs);
     return TR_OK;
+}
+
+tr_err tr_monitor(tr_self *self, tr_id to, uint64_t *ret_ref) {
+    return tie_to(self, to, TRI_WATCHES, TRI_WATCHED_BY, ret_ref);
 }
 
 void tr_demonitor(tr_self *self, uint64_t ref) {
@@ -163,19 +173,8 @@ tr_err tr_link_to(tr_self *self, tr_id to) {
             return TR_OK;
         }
     }
-    uint64_t ref = next_ref(self->shard);
-    tr_msg *mine = new_tie(TRI_KIND_LINK_END, TRI_LINKED, self->id, to, ref);
-    tr_msg *theirs = new_tie(TRI_KIND_LINK, TRI_LINKED, to, self->id, ref);
-    if (mine == NULL || theirs == NULL) {
-        tr_msg_free(mine);
-        tr_msg_free(theirs);
-        return TR_ERR_NOMEM;
-    }
-    insert(self, tri_msg_tie(mine));
-    theirs->from = self->id;
-    theirs->to = to;
-    tri_route(self->shard, theirs);
-    return TR_OK;
+    uint64_t ref;
+    return tie_to(self, to, TRI_LINKED, TRI_LINKED, &ref);
 }
 
 void tr_unlink(tr_self *self, tr_id to) {

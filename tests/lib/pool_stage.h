@@ -104,14 +104,12 @@ struct pool_stage {
     tr_id asker;
     tr_id victim;
     const char *model; /* of the last question */
-    uint32_t questions, all_answers;
-    uint32_t answers;
+    uint32_t questions, all_answers, answers;
     tr_err answer;
     char text[4096];
 };
 
-/* The Nth allocation of the actors that are tested fails; 0 = none. pool_stage_memory comes before
- * the first stage of the program's life. */
+/* The Nth allocation of the tested actors fails; 0 = none. Set up before the first stage. */
 extern size_t pool_stage_fail_at;
 void pool_stage_memory(void);
 /* `child` is the pool's supervisor; its parent here is a supervisor that restarts it. */
@@ -126,7 +124,6 @@ void pool_stage_run(pool_stage *s);
  * below does so instead of running until nothing is left. */
 void pool_stage_stir(pool_stage *s, uint32_t steps);
 void pool_stage_wait_ms(pool_stage *s, uint64_t ms);
-
 /* The `i`th worker that is alive, in the order of their starts; the one that has an open stream of
  * `call`; or NULL. */
 pool_worker *pool_stage_worker(pool_stage *s, uint32_t i);
@@ -139,16 +136,13 @@ bool pool_stage_done(pool_stage *s, const pool_call *call);
 void pool_stage_loaded(pool_worker *w, uint32_t percent);
 void pool_stage_kill(pool_worker *w, int signal);
 void pool_stage_hang_up(pool_worker *w); /* its link ends, its process does not */
-
 void pool_call_start(pool_stage *s, pool_call *call, const char *body);
 void pool_call_reserve(pool_call *call);
 /* Ends as a call that was cancelled does: CANCEL, SETTLE, and its actor is gone. */
 void pool_call_end(pool_call *call);
-/* Gives its sequence back, as a call whose client does not read; pool_call_reserve goes on. */
-void pool_call_pause(pool_call *call);
+void pool_call_pause(pool_call *call); /* its client does not read; pool_call_reserve goes on */
 void pool_call_crash(pool_call *call); /* without a word */
 void pool_call_credit(pool_call *call);
-
 void pool_stage_crash(pool_stage *s, tr_id actor);
 /* LOAD, UNLOAD or STATUS to "pool:MODEL"; the answer is in s->answer and s->text. */
 void pool_stage_ask(pool_stage *s, const char *model, uint16_t kind);

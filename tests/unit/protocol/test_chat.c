@@ -80,6 +80,10 @@ static void parts_tools_and_calls_are_read(void) {
         TR_OK);
     CU_ASSERT_EQUAL(chat->turn_count, 4);
     CU_ASSERT_EQUAL(chat->turns[0].role, TR_CHAT_SYSTEM);
+    static const char *const names[] = {"system", "user", "assistant", "tool"};
+    for (size_t i = 0; i < 4; i++) {
+        CU_ASSERT_STRING_EQUAL(tr_chat_role_name(chat->turns[i].role), names[i]);
+    }
     CU_ASSERT_EQUAL(chat->turns[1].part_count, 2);
     CU_ASSERT_EQUAL(chat->turns[1].parts[1].kind, TR_PART_IMAGE);
     CU_ASSERT_TRUE(is(chat->turns[1].parts[1].url, "data:x"));
