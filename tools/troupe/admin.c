@@ -21,8 +21,8 @@ static void print_local(const tr_json_value *model) {
     }
     printf("%-24.*s %-9.*s workers=%zu active=%lld context=%lld%s%.*s\n", STR(model, "model"),
            STR(model, "state"), tr_json_count(tr_json_get(model, "workers")), active,
-           tri_int_of(model, "context"), tr_json_get(model, "why") != NULL ? " " : "",
-           STR(model, "why"));
+           tri_int_of(model, "context"),
+           tr_json_string(tr_json_get(model, "why")).size > 0 ? " " : "", STR(model, "why"));
 }
 
 int tri_cmd_models(const tri_args *args) {

@@ -18,14 +18,13 @@
 
 const tri_command tri_commands[] = {
     {"ask", "[PROMPT...]",
-     "ask a model and stream its answer; the prompt is the arguments, where - stands for standard "
-     "input, or, without any, standard input",
+     "ask a model and stream its answer; - stands for standard input, and so does no prompt",
      ASKING " no-stream" CONNECTING, tri_cmd_ask},
     {"gather", "PROMPT...", "ask several prompts at once; each argument is one prompt",
      ASKING " at-once stream" CONNECTING, tri_cmd_gather},
     {"embed", "TEXT...", "embeddings, one JSON array a line",
      "model provider base-url timeout" CONNECTING, tri_cmd_embed},
-    {"tokens", "[PROMPT...]", "count a prompt's tokens; the prompt is given as to ask",
+    {"tokens", "[PROMPT...]", "count a prompt's tokens; - as for ask",
      "model provider base-url system timeout" CONNECTING, tri_cmd_tokens},
     {"models", "", "which models there are and which are loaded", CONNECTING, tri_cmd_models},
     {"load", "MODEL", "load a local model now", CONNECTING, tri_cmd_load},
