@@ -40,6 +40,7 @@ typedef struct row {
     uint64_t ref;
     tr_id actor;
     uint64_t monitor;
+    bool control;
     tr_backlog_stream unread;
 } row;
 
@@ -51,6 +52,7 @@ typedef struct connection {
     row **rows;
     uint32_t row_buckets; /* a power of two */
     uint32_t row_count;
+    uint32_t controls; /* rows among them */
     uint64_t requests;
     tr_backlog unread;
 } connection;
@@ -110,6 +112,7 @@ static void remove_row(connection *c, row **at) {
     row *gone = *at;
     *at = gone->next;
     tr_backlog_ended(&c->unread, &gone->unread);
+    c->controls -= gone->control;
     tr_free(gone);
     c->row_count--;
 }
@@ -258,7 +261,7 @@ static tr_err start_request(tr_self *self, connection *c, const tr_submit *submi
     return tr_spawn(self, &spec, ret);
 }
 
-static tr_err add_row(tr_self *self, connection *c, uint64_t ref, tr_id actor) {
+static tr_err add_row(tr_self *self, connection *c, uint64_t ref, tr_id actor, bool control) {
     row *fresh = tr_zalloc(sizeof *fresh);
     if (fresh == NULL || tr_monitor(self, actor, &fresh->monitor) != TR_OK) {
         tr_free(fresh);
@@ -267,6 +270,8 @@ static tr_err add_row(tr_self *self, connection *c, uint64_t ref, tr_id actor) {
     }
     fresh->ref = ref;
     fresh->actor = actor;
+    fresh->control = control;
+    c->controls += control;
     if (c->row_count >= c->row_buckets) {
         grow(c);
     }
@@ -282,9 +287,12 @@ static tr_err refuse(tr_self *self, connection *c, uint64_t ref, tr_err err) {
                                         "it is back"));
     }
     if (err == TR_ERR_OVERLOADED) {
-        return answer(self, c, ref,
-                      tr_msg_failf(err, "too many requests run: at most %d a connection, %d in all",
-                                   TR_STREAMS_PER_CLIENT_max, TR_REQUESTS_max));
+        return answer(
+            self, c, ref,
+            tr_msg_failf(err,
+                         "too many requests run: at most %d a connection (%d of control), "
+                         "%d in all",
+                         TR_STREAMS_PER_CLIENT_max, TR_CONTROLS_PER_CLIENT_max, TR_REQUESTS_max));
     }
     return answer(self, c, ref, tr_msg_failf(err, "%s", tr_err_text(err)));
 }
@@ -299,7 +307,9 @@ static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
             tr_msg_failf(TR_ERR_PROTOCOL, "ref %" PRIu64 " names a request that still runs", ref));
     }
     bool control = submit->op == TR_OP_CONTROL;
-    tr_err err = c->row_count >= TR_STREAMS_PER_CLIENT_max ? TR_ERR_OVERLOADED : TR_OK;
+    bool too_many = c->row_count >= TR_STREAMS_PER_CLIENT_max ||
+                    (control && c->controls >= TR_CONTROLS_PER_CLIENT_max);
+    tr_err err = too_many ? TR_ERR_OVERLOADED : TR_OK;
     bool entered = false;
     if (err == TR_OK && !control) {
         err = tr_services_enter(c->args.services);
@@ -311,7 +321,7 @@ static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
     }
     if (err == TR_OK) {
         entered = false; /* the call leaves by itself from now on */
-        err = add_row(self, c, ref, actor);
+        err = add_row(self, c, ref, actor, control);
     }
     if (entered && tr_services_leave(c->args.services)) {
         (void)tr_send_control(self, tr_services_company(c->args.services),

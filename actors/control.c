@@ -403,8 +403,8 @@ static tr_err begin(tr_self *self, control *c, const tr_json_value *request) {
     c->verb = find_verb(name);
     if (c->verb == NULL) {
         char text[96];
-        snprintf(text, sizeof text, "do: \"%.*s\" is unknown", name.size < 40 ? (int)name.size : 40,
-                 name.ptr != NULL ? name.ptr : "");
+        snprintf(text, sizeof text, "do: \"%.*s\" is unknown",
+                 (int)tr_utf8_cut(name.ptr, name.size, 40), name.ptr != NULL ? name.ptr : "");
         return bad_request(self, c, text);
     }
     if (c->verb->argument != NULL) {
@@ -442,6 +442,11 @@ static tr_err submitted(tr_self *self, control *c, const tr_msg *msg) {
     tr_err err = tr_timer_start(self, c->total_ms * (uint64_t)1000, 0, &c->total_timer);
     if (err != TR_OK) {
         return err;
+    }
+    if (msg->body != NULL && msg->body->size > TR_CONTROL_BODY_max) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_TOO_LARGE, "a control request has at most %d bytes",
+                                TR_CONTROL_BODY_max));
     }
     tr_json *json = NULL;
     if (msg->body == NULL ||

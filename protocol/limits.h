@@ -39,7 +39,9 @@
 #define TR_STOP_TEXT_max 256
 #define TR_JSON_DEPTH_max 64
 #define TR_JSON_VALUES_max (8 * 1024 * 1024) /* of one text: embeddings are many numbers */
-#define TR_CHAT_VALUES_max (512 * 1024)      /* of one request */
+#define TR_CHAT_VALUES_max (128 * 1024)      /* of one request: a shard reads it in one go */
+#define TR_CONTROL_BODY_max (16 * 1024)      /* the JSON of a control request */
+#define TR_CONTROLS_PER_CLIENT_max 64        /* of the streams of one connection */
 #define TR_TIMEOUT_MS_max (24U * 3600U * 1000U)
 
 /* Actors. */

@@ -157,6 +157,37 @@ static void bad_control_requests_say_what_can_be_done(void) {
     company_end(&r);
 }
 
+static void control_requests_are_small_and_few(void) {
+    static char text[TR_CONTROL_BODY_max + 2];
+    company_rig r;
+    company_start(&r, 1);
+    peer who = {0};
+    company_greet(&r, &who);
+    memset(text, ' ', sizeof text - 1);
+    memcpy(text, "{\"do\":\"ping\"}", 13);
+    control(&who, 1, text);
+    company_expect_fail(&who, 1, TR_ERR_TOO_LARGE, "16384 bytes");
+    /* The 40th byte lies within a character. */
+    control(&who, 1,
+            "{\"do\":\"a\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9"
+            "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3"
+            "\xa9\"}");
+    company_expect_fail(&who, 1, TR_ERR_INVALID, "\xc3\xa9\" is unknown");
+    for (uint64_t i = 1; i <= TR_CONTROLS_PER_CLIENT_max; i++) {
+        peer_send(&who, peer_submit(TR_OP_CONTROL, "", "{\"do\":\"ping\"}", 0, 0), i);
+    }
+    control(&who, 1000, "{\"do\":\"ping\"}");
+    company_expect_fail(&who, 1000, TR_ERR_OVERLOADED, "64 of control");
+    peer_send(&who, tr_msg_credit(1, 50000), 1);
+    tr_msg_free(peer_expect(&who, TR_KIND_DELTA, 1));
+    tr_msg_free(peer_expect(&who, TR_KIND_DONE, 1));
+    control(&who, 1000, "{\"do\":\"ping\"}");
+    tr_msg_free(peer_expect(&who, TR_KIND_DELTA, 1000));
+    tr_msg_free(peer_expect(&who, TR_KIND_DONE, 1000));
+    peer_free(&who);
+    company_end(&r);
+}
+
 static void long_answer_keeps_to_its_credit(void) {
     company_rig r;
     company_start(&r, 1);
@@ -473,6 +504,7 @@ int main(void) {
         PUPPET_TEST(requests_are_listed_and_cancelled_by_their_id),
         PUPPET_TEST(models_and_status_say_what_is_configured),
         PUPPET_TEST(bad_control_requests_say_what_can_be_done),
+        PUPPET_TEST(control_requests_are_small_and_few),
         PUPPET_TEST(long_answer_keeps_to_its_credit),
         PUPPET_TEST(ping_level_and_stop_are_done),
         PUPPET_TEST(load_and_unload_end_by_their_total_limit),
