@@ -57,6 +57,7 @@ void tr_engine_free(tr_engine *engine) {
         return;
     }
     while (engine->first != NULL) {
+        TR_ASSERT(engine->first->reading == NULL);
         tri_seq_remove(engine, engine->first, false);
     }
     for (uint32_t i = 0; engine->slots != NULL && i < engine->sequences; i++) {
@@ -64,6 +65,7 @@ void tr_engine_free(tr_engine *engine) {
     }
     tr_free(engine->slots);
     tr_free(engine->scratch.candidates);
+    tr_free(engine->scratch.times);
     if (engine->batch.token != NULL) {
         llama_batch_free(engine->batch);
     }
@@ -92,69 +94,12 @@ static void fail(tr_engine *engine, tri_seq *seq, tr_err err, uint16_t flags, co
     tri_seq_remove(engine, seq, spoilt);
 }
 
-void tr_engine_add(tr_engine *engine, uint64_t ref, const tr_submit *submit, const int32_t *resume,
-                   tr_chat *chat) {
-    TR_ASSERT(tri_seq_find(engine, ref) == NULL);
-    tri_seq *seq = tr_zalloc(sizeof *seq);
-    TR_ASSERT(seq != NULL); /* as in engine_emit.c: no memory for an answer */
-    *seq = (tri_seq){
-        .ref = ref,
-        .op = (tr_op)submit->op,
-        .state = TRI_SEQ_WAITING,
-        .chat = chat,
-        .slot = -1,
-        .row = -1,
-        .credit_messages = submit->credit_messages,
-        .credit_bytes = submit->credit_bytes,
-        .arrived_us = llama_time_us(),
-    };
-    tri_text_init(&seq->text, chat->stops, chat->stop_count);
-    *engine->last = seq;
-    engine->last = &seq->next;
-    engine->active++;
-    if (engine->active > TR_ENGINE_REQUESTS_max) {
-        fail(engine, seq, TR_ERR_OVERLOADED, 0, "the worker has too many requests", false);
-        return;
-    }
-    char why[TR_ENGINE_WHY_size] = "";
-    tr_err err = tri_seq_prepare(engine, seq, submit, resume, why);
-    if (err != TR_OK) {
-        fail(engine, seq, err, 0, why, false);
-        return;
-    }
-    engine->totals.tokens_in += seq->prompt_count;
-}
-
-void tr_engine_submit(tr_engine *engine, tr_msg *submit) {
-    if (tri_seq_find(engine, submit->ref) != NULL) {
-        tr_msg_free(submit);
-        return;
-    }
-    const tr_submit *head = (const tr_submit *)submit->data;
-    tr_submit_view view = tr_submit_read(head);
-    tr_chat *chat = NULL;
-    char why[TR_ENGINE_WHY_size] = "the request has no body";
-    tr_err err = TR_ERR_INVALID;
-    if (head->op == TR_OP_CONTROL) {
-        err = TR_ERR_UNSUPPORTED;
-        snprintf(why, sizeof why, "a worker takes no control requests");
-    } else if (submit->body != NULL) {
-        why[0] = '\0';
-        err = tr_chat_parse((tr_op)head->op, submit->body->bytes, submit->body->size, &chat, why,
-                            sizeof why);
-    }
-    if (err == TR_OK) {
-        tr_engine_add(engine, submit->ref, head, view.resume, chat);
-    } else {
-        tri_seq none = {.ref = submit->ref, .arrived_us = llama_time_us()};
-        tri_emit_fail(engine, &none, err, 0, why);
-    }
-    tr_msg_free(submit);
-}
-
 void tr_engine_cancel(tr_engine *engine, uint64_t ref) {
     tri_seq *seq = tri_seq_find(engine, ref);
     if (seq != NULL) {
+        if (seq->reading != NULL) {
+            tri_reading_cancel(seq->reading);
+        }
         fail(engine, seq, TR_ERR_CANCELLED, 0, "", false);
     }
 }
@@ -197,7 +142,8 @@ static void settle(tr_engine *engine) {
     for (tri_seq *seq = engine->first, *next; seq != NULL; seq = next) {
         next = seq->next;
         bool sent = tri_emit_text(engine, seq) && tri_emit_embedding(engine, seq);
-        bool embedded = seq->op == TR_OP_EMBED && seq->embedded == seq->chat->input_count;
+        bool embedded = seq->op == TR_OP_EMBED && seq->state != TRI_SEQ_READING &&
+                        seq->embedded == seq->chat->input_count;
         if (sent && (seq->state == TRI_SEQ_ENDING || embedded)) {
             seq->finish = embedded ? TR_FINISH_STOP : seq->finish;
             engine->totals.tokens_out += seq->count - seq->prompt_count;
@@ -353,8 +299,8 @@ static bool decode(tr_engine *engine) {
 /* One embedding of the first request that waits for one. */
 static bool embed(tr_engine *engine) {
     for (tri_seq *seq = engine->first; seq != NULL; seq = seq->next) {
-        if (seq->op == TR_OP_EMBED && seq->embedded < seq->chat->input_count &&
-            tri_emit_embedding(engine, seq)) {
+        if (seq->op == TR_OP_EMBED && seq->state != TRI_SEQ_READING &&
+            seq->embedded < seq->chat->input_count && tri_emit_embedding(engine, seq)) {
             char why[TR_ENGINE_WHY_size];
             tr_err err = tri_engine_embed(engine, seq, why);
             if (err != TR_OK) {

@@ -1,7 +1,8 @@
 /*
  * The engine: one model, one libllama context, many sequences at once (continuous batching). It
  * knows neither processes nor links: requests go in by calls, their DELTAs and terminals come out
- * through `emit`. Everything of one engine is called from one thread.
+ * through `emit`. Everything of one engine is called from one thread, but tr_engine_read and
+ * tr_engine_abort.
  *
  * Text: a DELTA carries whole tokens and exactly their text. A token is held back while its text
  * ends inside a character or may begin a stop string. Bytes that are no UTF-8 become U+FFFD.
@@ -67,6 +68,19 @@ void tr_engine_add(tr_engine *engine, uint64_t ref, const tr_submit *submit, con
 /* As tr_engine_add with a SUBMIT message that passed tr_wire_check; takes it. One with a ref that
  * is in use is dropped: its one answer comes from the request that has it. */
 void tr_engine_submit(tr_engine *engine, tr_msg *submit);
+
+/* The same in three steps, since reading a long request (its JSON, its tokens) takes as long as
+ * many decodes: begin takes the message, and from then on cancel and credit know the request;
+ * read, on any thread, does the work; end lets it run, or drops it when it was cancelled meanwhile.
+ * Every reading that begin returns must be ended, before the engine is freed. */
+typedef struct tr_engine_reading tr_engine_reading;
+/* NULL: it was answered already, or dropped. */
+tr_engine_reading *tr_engine_begin(tr_engine *engine, tr_msg *submit);
+void tr_engine_read(tr_engine_reading *reading);
+void tr_engine_end(tr_engine *engine, tr_engine_reading *reading);
+/* For whoever keeps it in a queue; any thread. */
+bool tr_engine_reading_cancelled(const tr_engine_reading *reading);
+tr_engine_reading **tr_engine_reading_next(tr_engine_reading *reading);
 /* FAIL cancelled now, and the slot is free for the next decode. An unknown ref is fine. */
 void tr_engine_cancel(tr_engine *engine, uint64_t ref);
 void tr_engine_cancel_all(tr_engine *engine);

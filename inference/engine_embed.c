@@ -10,21 +10,45 @@
 #include "protocol/assert.h"
 #include "runtime/memory.h"
 
-static tr_err fill(tr_engine *engine, tri_seq *seq, tr_str input, char *ret_why) {
-    llama_token *tokens = NULL;
-    size_t count = 0;
-    tr_err err = tri_engine_tokenize(engine, input, true, false, &tokens, &count);
-    if (err == TR_OK && count > engine->embed_max) {
+static tr_err read_input(const tr_engine *engine, tri_seq *seq, size_t index, char *ret_why) {
+    tr_str input = seq->chat->inputs[index];
+    size_t least, *count = &seq->input_counts[index];
+    const char *at_least = "";
+    tr_err err = TR_OK;
+    if (tri_engine_too_long(engine, input.size, engine->embed_max, &least)) {
+        *count = least;
+        at_least = "at least ";
+    } else {
+        err = tri_engine_tokenize(engine, input, true, false, &seq->inputs[index], count);
+    }
+    if (err == TR_OK && *count > engine->embed_max) {
         snprintf(ret_why, TR_ENGINE_WHY_size,
-                 "input %zu has %zu tokens, and %s embeds at most %u: cut it into parts",
-                 seq->embedded, count, engine->model_name, engine->embed_max);
-        err = TR_ERR_CONTEXT_LENGTH;
+                 "input %zu has %s%zu tokens, and %s embeds at most %u: cut it into parts", index,
+                 at_least, *count, engine->model_name, engine->embed_max);
+        return TR_ERR_CONTEXT_LENGTH;
     }
-    if (err == TR_OK && count == 0) {
-        snprintf(ret_why, TR_ENGINE_WHY_size, "input %zu is empty", seq->embedded);
-        err = TR_ERR_INVALID;
+    if (err == TR_OK && *count == 0) {
+        snprintf(ret_why, TR_ENGINE_WHY_size, "input %zu is empty", index);
+        return TR_ERR_INVALID;
     }
-    for (size_t i = 0; err == TR_OK && i < count; i++) {
+    return err;
+}
+
+tr_err tri_engine_embed_inputs(const tr_engine *engine, tri_seq *seq, char *ret_why) {
+    size_t inputs = seq->chat->input_count;
+    seq->inputs = tr_zalloc((inputs + 1) * sizeof *seq->inputs);
+    seq->input_counts = tr_zalloc((inputs + 1) * sizeof *seq->input_counts);
+    tr_err err = seq->inputs != NULL && seq->input_counts != NULL ? TR_OK : TR_ERR_NOMEM;
+    for (size_t i = 0; i < inputs && err == TR_OK; i++) {
+        err = read_input(engine, seq, i, ret_why);
+    }
+    return err;
+}
+
+static void fill(tr_engine *engine, tri_seq *seq) {
+    const llama_token *tokens = seq->inputs[seq->embedded];
+    size_t count = seq->input_counts[seq->embedded];
+    for (size_t i = 0; i < count; i++) {
         engine->embed_batch.token[i] = tokens[i];
         engine->embed_batch.pos[i] = (llama_pos)i;
         engine->embed_batch.n_seq_id[i] = 1;
@@ -32,10 +56,8 @@ static tr_err fill(tr_engine *engine, tri_seq *seq, tr_str input, char *ret_why)
         engine->embed_batch.logits[i] = 1;
     }
     engine->embed_batch.n_tokens = (int32_t)count;
-    seq->prompt_count += err == TR_OK ? count : 0;
+    seq->prompt_count += count;
     seq->count = seq->prompt_count;
-    tr_free(tokens);
-    return err;
 }
 
 tr_err tri_engine_embed(tr_engine *engine, tri_seq *seq, char *ret_why) {
@@ -45,12 +67,10 @@ tr_err tri_engine_embed(tr_engine *engine, tri_seq *seq, char *ret_why) {
     if (engine->embed_context == NULL) {
         err = tri_engine_open_embed(engine, ret_why);
     }
-    if (err == TR_OK) {
-        err = fill(engine, seq, seq->chat->inputs[seq->embedded], ret_why);
-    }
     if (err != TR_OK) {
         return err;
     }
+    fill(engine, seq);
     llama_memory_t memory = llama_get_memory(engine->embed_context);
     if (memory != NULL) {
         llama_memory_clear(memory, false);

@@ -63,11 +63,19 @@ static bool emit_delta(tr_engine *engine, tri_seq *seq, tr_delta *head, const tr
     return true;
 }
 
-bool tri_emit_text(tr_engine *engine, tri_seq *seq) {
+/* The next DELTA; *ret_last: none follows it. Tokens without text may have gathered behind the
+ * beginning of a stop string: no DELTA takes more ids than its limit. */
+static bool emit_next(tr_engine *engine, tri_seq *seq, bool *ret_last) {
     tri_text *text = &seq->text;
     int32_t ids[TR_DELTA_TOKENS_max];
     size_t tokens, size;
     tri_text_ready(text, &tokens, &size);
+    *ret_last = tokens <= text->sent_tokens + TR_DELTA_TOKENS_max;
+    if (!*ret_last) {
+        tokens = text->sent_tokens + TR_DELTA_TOKENS_max;
+        size_t end = text->tokens[tokens - 1].end;
+        size = end < size ? end : size;
+    }
     /* A resumed stream's text may have been sent beyond where a stop string now ends it. */
     size_t sent = text->sent_size < size ? text->sent_size : size;
     size_t count = tokens > text->sent_tokens ? tokens - text->sent_tokens : 0;
@@ -84,6 +92,16 @@ bool tri_emit_text(tr_engine *engine, tri_seq *seq) {
         return false;
     }
     tri_text_take(text, tokens, size);
+    return true;
+}
+
+bool tri_emit_text(tr_engine *engine, tri_seq *seq) {
+    bool last = false;
+    while (!last) {
+        if (!emit_next(engine, seq, &last)) {
+            return false;
+        }
+    }
     return true;
 }
 

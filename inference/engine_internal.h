@@ -15,14 +15,16 @@
 #include "inference/engine_text.h"
 
 typedef enum tri_seq_state {
-    TRI_SEQ_WAITING = 1, /* for a slot, or for its embedding's turn */
+    TRI_SEQ_READING = 1, /* its text is being read: see engine_read.c */
+    TRI_SEQ_WAITING,     /* for a slot, or for its embedding's turn */
     TRI_SEQ_FEEDING,     /* its prompt goes in */
     TRI_SEQ_RUNNING,     /* one token a decode, unless it has no credit */
     TRI_SEQ_ENDING,      /* its last text waits for credit, then its DONE */
 } tri_seq_state;
 
 typedef struct tri_seq {
-    struct tri_seq *next; /* in order of arrival */
+    struct tri_seq *next;              /* in order of arrival */
+    struct tr_engine_reading *reading; /* while READING */
     uint64_t ref;
     tr_op op;
     tri_seq_state state;
@@ -42,7 +44,9 @@ typedef struct tri_seq {
     uint32_t credit_messages, credit_bytes;
     uint32_t delta_seq;
     tr_finish finish;
-    size_t embedded;     /* of an EMBED: inputs answered */
+    llama_token **inputs; /* of an EMBED: one array an input */
+    size_t *input_counts;
+    size_t embedded;     /* inputs answered */
     float *embedding;    /* the one that waits for credit, or NULL */
     size_t embedding_at; /* how much of it is sent */
     int64_t arrived_us, first_us;
@@ -67,7 +71,8 @@ struct tr_engine {
     char *model_name;
     uint32_t sequences, context_max; /* tokens a sequence */
     uint32_t embed_max;              /* tokens an input */
-    bool can_trim;                   /* the KV cache can drop a sequence's tail */
+    size_t token_bytes_max; /* no token stands for more of a text; 0 = there is no such bound */
+    bool can_trim;          /* the KV cache can drop a sequence's tail */
     tri_slot *slots;
     tri_seq *first, **last; /* all requests */
     uint32_t active;
@@ -86,6 +91,8 @@ const char *tri_engine_log_first(char *buf, size_t size);
 /* engine_prompt.c: the request's turns in the model's own format, as tokens. */
 tr_err tri_engine_prompt(const tr_engine *engine, const tr_chat *chat, llama_token **ret_tokens,
                          size_t *ret_count, char *ret_why);
+/* Text of that size certainly has more than `limit` tokens; *ret_least: at least so many. */
+bool tri_engine_too_long(const tr_engine *engine, size_t bytes, size_t limit, size_t *ret_least);
 tr_err tri_engine_tokenize(const tr_engine *engine, tr_str text, bool first, bool special,
                            llama_token **tokens, size_t *count);
 
@@ -105,18 +112,26 @@ void tri_emit_done(tr_engine *engine, const tri_seq *seq);
 bool tri_emit_text(tr_engine *engine, tri_seq *seq);
 bool tri_emit_embedding(tr_engine *engine, tri_seq *seq);
 
-/* engine_embed.c: computes the request's next embedding, when the one before has been sent. */
+/* engine_embed.c: turns the inputs into tokens (any thread); computes the request's next embedding,
+ * when the one before has been sent. */
+tr_err tri_engine_embed_inputs(const tr_engine *engine, tri_seq *seq, char *ret_why);
 tr_err tri_engine_embed(tr_engine *engine, tri_seq *seq, char *ret_why);
+
+/* engine_read.c: the request is gone before it was read. */
+void tri_reading_cancel(struct tr_engine_reading *reading);
 
 /* engine_seq.c: the requests themselves. */
 tri_seq *tri_seq_find(const tr_engine *engine, uint64_t ref);
-/* Checks and prepares the request; on an error `ret_why` says what is wrong. */
-tr_err tri_seq_prepare(tr_engine *engine, tri_seq *seq, const tr_submit *submit,
+/* Checks and prepares the request; on an error `ret_why` says what is wrong. Any thread: it writes
+ * to nothing but `seq`, which no list may hold then. */
+tr_err tri_seq_prepare(const tr_engine *engine, tri_seq *seq, const tr_submit *submit,
                        const int32_t *resume, char *ret_why);
 /* A token of the answer, sent before or sampled now: grammar, text, array. TR_ERR_INVALID: the
  * grammar forbids it. */
-tr_err tri_seq_accept(tr_engine *engine, tri_seq *seq, llama_token token);
+tr_err tri_seq_accept(const tr_engine *engine, tri_seq *seq, llama_token token);
 void tri_seq_finish(tri_seq *seq, tr_finish finish);
+/* Frees what it holds. */
+void tri_seq_fini(tri_seq *seq);
 /* Takes it off the list and frees it. */
 void tri_seq_remove(tr_engine *engine, tri_seq *seq, bool spoilt);
 

@@ -5,7 +5,7 @@
  * flash attention, a pair for which ggml's processor code has a single kernel: the same token then
  * gets the same bits whatever else is in the batch and however the prompt is cut, which resuming
  * relies on (docs/local-models.md); it is no slower than F16 for both. Called by the engine's
- * thread; the log's buffer is process-wide, as libllama's callback is.
+ * thread; the log's buffers are each thread's own.
  */
 #include <errno.h>
 #include <gguf.h>
@@ -29,35 +29,34 @@ enum {
     embed_tokens_max = 2048, /* of one input: its logits are computed as well, which takes memory */
 };
 
-static pthread_mutex_t log_mtx = PTHREAD_MUTEX_INITIALIZER;
-static char log_first[512]; /* guarded by log_mtx */
+/* A thread's own, since requests are read beside the decodes, and each wants its own reason. */
+static _Thread_local char log_first[512];
 
 static void on_log(enum ggml_log_level level, const char *text, void *arg) {
     (void)arg;
     if (level != GGML_LOG_LEVEL_ERROR) {
         return;
     }
-    pthread_mutex_lock(&log_mtx);
     if (log_first[0] == '\0') {
         snprintf(log_first, sizeof log_first, "%s", text);
         log_first[strcspn(log_first, "\n")] = '\0';
     }
-    pthread_mutex_unlock(&log_mtx);
+}
+
+static void catch_log(void) {
+    llama_log_set(on_log, NULL);
 }
 
 void tri_engine_log_clear(void) {
-    llama_log_set(on_log, NULL);
-    pthread_mutex_lock(&log_mtx);
+    static pthread_once_t once = PTHREAD_ONCE_INIT; /* it is process-wide, and has no lock */
+    pthread_once(&once, catch_log);
     log_first[0] = '\0';
-    pthread_mutex_unlock(&log_mtx);
 }
 
 const char *tri_engine_log_first(char *buf, size_t size) {
-    pthread_mutex_lock(&log_mtx);
     size_t length = tr_utf8_cut(log_first, strlen(log_first), size - 1);
     memcpy(buf, log_first, length);
     buf[length] = '\0';
-    pthread_mutex_unlock(&log_mtx);
     return buf;
 }
 
@@ -298,8 +297,6 @@ static tr_err open_context(tr_engine *engine, char *ret_why) {
 
 tr_err tri_engine_open_embed(tr_engine *engine, char *ret_why) {
     struct llama_context_params params = common_params(engine);
-    engine->embed_max =
-        engine->context_max < embed_tokens_max ? engine->context_max : embed_tokens_max;
     params.n_ctx = engine->embed_max;
     params.n_seq_max = 1;
     /* A pooled sequence must fit one piece. */
@@ -321,6 +318,23 @@ tr_err tri_engine_open_embed(tr_engine *engine, char *ret_why) {
     return engine->embed_batch.token != NULL ? TR_OK : TR_ERR_NOMEM;
 }
 
+/* Of the sorts of vocabulary whose tokens stand for all of a text: others drop blanks, or have one
+ * token for any unknown word. As written there (a blank may be three bytes), it is never less than
+ * what the token stands for. */
+static size_t longest_token(const struct llama_vocab *vocab) {
+    enum llama_vocab_type type = llama_vocab_type(vocab);
+    if (type != LLAMA_VOCAB_TYPE_SPM && type != LLAMA_VOCAB_TYPE_BPE) {
+        return 0;
+    }
+    size_t longest = 1;
+    for (int32_t i = 0; i < llama_vocab_n_tokens(vocab); i++) {
+        const char *text = llama_vocab_get_text(vocab, i);
+        size_t size = text != NULL ? strlen(text) : 0;
+        longest = size > longest ? size : longest;
+    }
+    return longest;
+}
+
 tr_err tri_engine_load(tr_engine *engine, char *ret_why) {
     tr_err err = check_version(ret_why);
     if (err == TR_OK) {
@@ -340,13 +354,17 @@ tr_err tri_engine_load(tr_engine *engine, char *ret_why) {
     if (err != TR_OK) {
         return err;
     }
+    engine->embed_max =
+        engine->context_max < embed_tokens_max ? engine->context_max : embed_tokens_max;
+    engine->token_bytes_max = longest_token(engine->vocab);
     engine->batch_room = prompt_tokens_max + TR_ENGINE_SEQUENCES_max;
     engine->batch = llama_batch_init((int32_t)engine->batch_room, 0, 1);
     engine->scratch.size = (size_t)llama_vocab_n_tokens(engine->vocab);
     engine->scratch.candidates = tr_alloc(engine->scratch.size * sizeof(llama_token_data));
+    engine->scratch.times = tr_zalloc(engine->scratch.size * sizeof *engine->scratch.times);
     engine->slots = tr_zalloc(engine->sequences * sizeof *engine->slots);
     return engine->batch.token != NULL && engine->scratch.candidates != NULL &&
-                   engine->slots != NULL
+                   engine->scratch.times != NULL && engine->slots != NULL
                ? TR_OK
                : TR_ERR_NOMEM;
 }

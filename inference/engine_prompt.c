@@ -6,6 +6,8 @@
  * tokenised as llama.cpp's own programs would do it. When not, somebody wrote one: the template's
  * pieces and the user's texts are tokenised apart, the latter without control tokens. Place-holders
  * cannot be confused with user text: no user text is in the rendering that is searched for them.
+ * It takes a second a megabyte: called by engine_read.c, on any thread (libllama's vocabulary is
+ * read-only, and its tokeniser keeps its state on the stack).
  */
 #include <stdio.h>
 #include <string.h>
@@ -199,6 +201,12 @@ static tr_err tokenize_chat(const tr_engine *engine, const rendering *texts, con
     }
     tr_free(controls);
     return err;
+}
+
+bool tri_engine_too_long(const tr_engine *engine, size_t bytes, size_t limit, size_t *ret_least) {
+    size_t most = engine->token_bytes_max;
+    *ret_least = most > 0 ? bytes / most + (bytes % most != 0) : 0;
+    return *ret_least > limit;
 }
 
 /* What a model without tools, eyes or a template cannot take. */

@@ -142,20 +142,19 @@ static bool penalizes(const tri_sampler *sampler) {
 }
 
 /* As libllama's penalties: each token of the window once, with its count. */
-static void penalize(const tri_sampler *sampler, llama_token_data *candidates,
+static void penalize(const tri_sampler *sampler, const tri_sampler_scratch *scratch,
                      const llama_token *tokens, size_t count) {
     size_t from = count > sampler->window ? count - sampler->window : 0;
     for (size_t i = from; i < count; i++) {
-        size_t times = 0;
-        bool seen = false;
-        for (size_t j = from; j < count && !seen; j++) {
-            times += tokens[j] == tokens[i];
-            seen = j < i && tokens[j] == tokens[i];
+        scratch->times[tokens[i]]++;
+    }
+    for (size_t i = from; i < count; i++) {
+        uint32_t times = scratch->times[tokens[i]];
+        if (times == 0) {
+            continue; /* done where it stood first */
         }
-        if (seen) {
-            continue;
-        }
-        float *logit = &candidates[tokens[i]].logit;
+        scratch->times[tokens[i]] = 0;
+        float *logit = &scratch->candidates[tokens[i]].logit;
         *logit = *logit <= 0 ? *logit * sampler->repeat : *logit / sampler->repeat;
         *logit -= (float)times * sampler->frequency + sampler->presence;
     }
@@ -205,7 +204,7 @@ static tr_err pick_from_all(const tri_sampler *sampler, tri_sampler_scratch *scr
             (llama_token_data){.id = (llama_token)i, .logit = logits[i], .p = 0};
     }
     if (penalizes(sampler)) {
-        penalize(sampler, scratch->candidates, tokens, count);
+        penalize(sampler, scratch, tokens, count);
     }
     llama_token_data_array array = {
         .data = scratch->candidates, .size = scratch->size, .selected = -1, .sorted = false};

@@ -12,6 +12,7 @@
 
 typedef struct tri_sampler_scratch {
     llama_token_data *candidates; /* one a token of the vocabulary */
+    uint32_t *times;              /* as many, 0 between two picks */
     size_t size;
 } tri_sampler_scratch;
 

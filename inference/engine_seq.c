@@ -1,8 +1,8 @@
 /*
  * Requests: how one is checked and made ready, and how it is taken away. Resuming is here: the
  * tokens that another worker sent are put behind the prompt, and grammar and stop strings are led
- * through them, so that the sequence stands exactly where the other one stood. Called by the
- * engine.
+ * through them, so that the sequence stands exactly where the other one stood. Preparing is called
+ * by engine_read.c, on any thread; the rest by the engine.
  */
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static tr_err push(tri_seq *seq, llama_token token) {
     return TR_OK;
 }
 
-tr_err tri_seq_accept(tr_engine *engine, tri_seq *seq, llama_token token) {
+tr_err tri_seq_accept(const tr_engine *engine, tri_seq *seq, llama_token token) {
     char piece[piece_size];
     int32_t size = llama_token_to_piece(engine->vocab, token, piece, piece_size, 0, false);
     if (size < 0) {
@@ -56,7 +56,7 @@ void tri_seq_finish(tri_seq *seq, tr_finish finish) {
 }
 
 /* A worker with a larger context may have sent more than fits here: the answer has its end then. */
-static tr_err replay(tr_engine *engine, tri_seq *seq, const int32_t *resume, uint32_t count,
+static tr_err replay(const tr_engine *engine, tri_seq *seq, const int32_t *resume, uint32_t count,
                      char *ret_why) {
     for (uint32_t i = 0; i < count && !seq->text.stopped && seq->count < engine->context_max; i++) {
         bool known = resume[i] >= 0 && resume[i] < llama_vocab_n_tokens(engine->vocab) &&
@@ -75,9 +75,32 @@ static tr_err replay(tr_engine *engine, tri_seq *seq, const int32_t *resume, uin
     return TR_OK;
 }
 
-static tr_err prepare_chat(tr_engine *engine, tri_seq *seq, const tr_submit *submit,
+static size_t text_size(const tr_chat *chat) {
+    size_t size = 0;
+    for (size_t i = 0; i < chat->turn_count; i++) {
+        for (size_t j = 0; j < chat->turns[i].part_count; j++) {
+            size += chat->turns[i].parts[j].text.size;
+        }
+    }
+    return size;
+}
+
+static tr_err too_long(const tr_engine *engine, const char *at_least, size_t tokens,
+                       char *ret_why) {
+    snprintf(ret_why, TR_ENGINE_WHY_size,
+             "the prompt has %s%zu tokens, and the context of %s holds %u with the answer: "
+             "shorten the prompt, or load the model with a larger context",
+             at_least, tokens, engine->model_name, engine->context_max);
+    return TR_ERR_CONTEXT_LENGTH;
+}
+
+static tr_err prepare_chat(const tr_engine *engine, tri_seq *seq, const tr_submit *submit,
                            const int32_t *resume, char *ret_why) {
     const tr_chat *chat = seq->chat;
+    size_t least;
+    if (tri_engine_too_long(engine, text_size(chat), engine->context_max - 1, &least)) {
+        return too_long(engine, "at least ", least, ret_why);
+    }
     tr_err err = tri_engine_prompt(engine, chat, &seq->tokens, &seq->count, ret_why);
     seq->room = seq->count;
     seq->prompt_count = seq->count;
@@ -89,11 +112,7 @@ static tr_err prepare_chat(tr_engine *engine, tri_seq *seq, const tr_submit *sub
         return TR_ERR_INVALID;
     }
     if (seq->count >= engine->context_max) {
-        snprintf(ret_why, TR_ENGINE_WHY_size,
-                 "the prompt has %zu tokens, and the context of %s holds %u with the answer: "
-                 "shorten the prompt, or load the model with a larger context",
-                 seq->count, engine->model_name, engine->context_max);
-        return TR_ERR_CONTEXT_LENGTH;
+        return too_long(engine, "", seq->count, ret_why);
     }
     size_t room = engine->context_max - seq->count;
     bool limited = chat->max_tokens >= 0 && (uint64_t)chat->max_tokens < room;
@@ -110,7 +129,7 @@ static tr_err prepare_chat(tr_engine *engine, tri_seq *seq, const tr_submit *sub
     return err;
 }
 
-static tr_err prepare_count(tr_engine *engine, tri_seq *seq, char *ret_why) {
+static tr_err prepare_count(const tr_engine *engine, tri_seq *seq, char *ret_why) {
     llama_token *tokens = NULL;
     size_t count = 0;
     char json[96];
@@ -127,7 +146,7 @@ static tr_err prepare_count(tr_engine *engine, tri_seq *seq, char *ret_why) {
     return err;
 }
 
-tr_err tri_seq_prepare(tr_engine *engine, tri_seq *seq, const tr_submit *submit,
+tr_err tri_seq_prepare(const tr_engine *engine, tri_seq *seq, const tr_submit *submit,
                        const int32_t *resume, char *ret_why) {
     ret_why[0] = '\0';
     switch (seq->op) {
@@ -141,11 +160,24 @@ tr_err tri_seq_prepare(tr_engine *engine, tri_seq *seq, const tr_submit *submit,
     case TR_OP_COUNT:
         return prepare_count(engine, seq, ret_why);
     case TR_OP_EMBED:
-        return TR_OK;
+        return tri_engine_embed_inputs(engine, seq, ret_why);
     case TR_OP_CONTROL:
         break;
     }
     return TR_ERR_UNSUPPORTED;
+}
+
+void tri_seq_fini(tri_seq *seq) {
+    for (size_t i = 0; seq->inputs != NULL && i < seq->chat->input_count; i++) {
+        tr_free(seq->inputs[i]);
+    }
+    tr_free(seq->inputs);
+    tr_free(seq->input_counts);
+    tri_sampler_fini(&seq->sampler);
+    tri_text_fini(&seq->text);
+    tr_chat_free(seq->chat);
+    tr_free(seq->tokens);
+    tr_free(seq->embedding);
 }
 
 void tri_seq_remove(tr_engine *engine, tri_seq *seq, bool spoilt) {
@@ -160,10 +192,6 @@ void tri_seq_remove(tr_engine *engine, tri_seq *seq, bool spoilt) {
     }
     engine->active--;
     tri_slot_release(engine, seq, spoilt);
-    tri_sampler_fini(&seq->sampler);
-    tri_text_fini(&seq->text);
-    tr_chat_free(seq->chat);
-    tr_free(seq->tokens);
-    tr_free(seq->embedding);
+    tri_seq_fini(seq);
     tr_free(seq);
 }

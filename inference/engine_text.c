@@ -144,8 +144,7 @@ tr_err tri_text_push(tri_text *text, int32_t token, const char *piece, size_t si
     } else {
         text->searched = held_from(text);
     }
-    text->tokens[text->token_count++] =
-        (tri_text_token){token, text->open_size > 0 ? SIZE_MAX : text->size};
+    text->tokens[text->token_count++] = (tri_text_token){token, text->size, text->open_size > 0};
     return TR_OK;
 }
 
@@ -166,7 +165,8 @@ void tri_text_ready(const tri_text *text, size_t *ret_tokens, size_t *ret_size) 
         return;
     }
     size_t count = text->token_count;
-    while (count > 0 && text->tokens[count - 1].end > text->searched) {
+    while (count > 0 &&
+           (text->tokens[count - 1].open || text->tokens[count - 1].end > text->searched)) {
         count--;
     }
     *ret_tokens = count;
@@ -185,9 +185,7 @@ void tri_text_take(tri_text *text, size_t tokens, size_t size) {
     text->size -= size;
     text->token_count -= tokens;
     for (size_t i = 0; i < text->token_count; i++) {
-        if (text->tokens[i].end != SIZE_MAX) {
-            text->tokens[i].end = text->tokens[i].end > size ? text->tokens[i].end - size : 0;
-        }
+        text->tokens[i].end = text->tokens[i].end > size ? text->tokens[i].end - size : 0;
     }
     text->searched = text->searched > size ? text->searched - size : 0;
     text->sent_tokens = text->sent_tokens > tokens ? text->sent_tokens - tokens : 0;

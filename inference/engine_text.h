@@ -10,7 +10,8 @@
 
 typedef struct tri_text_token {
     int32_t id;
-    size_t end; /* where its text ends in `bytes`; SIZE_MAX inside a character */
+    size_t end; /* where its whole characters end in `bytes` */
+    bool open;  /* it ends inside a character */
 } tri_text_token;
 
 typedef struct tri_text {

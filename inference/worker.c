@@ -164,7 +164,7 @@ static tr_err say_pong(tr_self *self, door *d, uint64_t number) {
         *(tr_ping *)msg->data = (tr_ping){
             .number = number,
             .ticks = atomic_load_explicit(&work->ticks, memory_order_relaxed),
-            .busy = atomic_load_explicit(&work->busy, memory_order_relaxed),
+            .busy = atomic_load_explicit(&work->busy, memory_order_relaxed) != 0,
             .active = atomic_load_explicit(&work->active, memory_order_relaxed),
             .load_percent = atomic_load_explicit(&work->load_percent, memory_order_relaxed),
         };

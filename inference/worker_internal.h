@@ -1,6 +1,7 @@
 /*
  * The two halves of a worker and what lies between them. `tri_work` is the engine's side: a thread
- * that takes requests from a queue, and whose answers go to the link's actor by tr_post.
+ * that takes requests from a queue, and whose answers go to the link's actor by tr_post; beside it
+ * a thread that reads long requests.
  */
 #ifndef TR_INFERENCE_WORKER_INTERNAL_H
 #define TR_INFERENCE_WORKER_INTERNAL_H
@@ -23,17 +24,23 @@ typedef struct tri_work {
     tr_node *node;
     tr_id link; /* the actor that answers go to */
     tr_engine_spec spec;
-    pthread_t thread;
-    bool started;
+    pthread_t thread, reader;
+    bool started, reads;
     /* guarded by queue_mtx; queue_cond is signalled when something is added */
     pthread_mutex_t queue_mtx;
     pthread_cond_t queue_cond;
     tr_msg *first, **last;
+    tr_engine_reading *read; /* back from the reader, for the engine */
     bool ends;
     tr_engine *loaded; /* for tr_engine_abort */
+    /* guarded by queue_mtx; reader_cond is signalled when something is added */
+    pthread_cond_t reader_cond;
+    tr_engine_reading *to_read; /* oldest first */
+    bool reader_ends;
     /* atomic; relaxed, since each is a number for itself that PONG tells */
     atomic_ullong ticks;
-    atomic_uint busy, active, load_percent;
+    atomic_uint busy; /* how many of the two threads work */
+    atomic_uint active, load_percent;
     /* engine thread */
     tr_engine *engine;
     uint64_t life; /* of the link that answers belong to: they carry it in `from` */
@@ -45,7 +52,8 @@ tr_err tri_work_init(tri_work *work, tr_node *node, const tr_engine_spec *spec);
 tr_err tri_work_start(tri_work *work, tr_id link);
 /* Hands over SUBMIT, CREDIT, CANCEL or TRI_KIND_RESET. Takes it. Any thread. */
 void tri_work_add(tri_work *work, tr_msg *msg);
-/* Ends the thread, waiting at most for the piece of a decode that cannot be stopped. */
+/* Ends the threads, waiting at most for the piece of a decode, or the one request that is being
+ * read, that cannot be stopped. */
 void tri_work_stop(tri_work *work);
 void tri_work_fini(tri_work *work);
 

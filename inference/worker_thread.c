@@ -1,9 +1,10 @@
 /*
  * The engine's thread. It loads the model, then decodes as long as anything can run, looking at its
  * queue between two decodes, and waits on a condition variable when nothing can: an idle worker
- * does not wake. PING is not its business: the link's actor answers from the numbers kept here, so
- * that a worker is known to be alive while it loads or decodes, and to hang when its ticks stand
- * still.
+ * does not wake. A request long enough to hold up the decodes is read by a second thread, one after
+ * the other; what has been read comes back in the engine's queue. PING is not its business: the
+ * link's actor answers from the numbers kept here, so that a worker is known to be alive while it
+ * loads or decodes, and to hang when its ticks stand still.
  */
 #include <string.h>
 
@@ -28,6 +29,18 @@ static bool on_progress(void *arg, uint32_t percent) {
     return !ends;
 }
 
+/* So much of a request is read in about ten milliseconds: no longer than a decode. */
+enum { read_at_once_max = 8 * 1024 };
+
+static void begin_work(tri_work *work) {
+    atomic_fetch_add_explicit(&work->busy, 1, memory_order_relaxed);
+}
+
+static void end_work(tri_work *work) {
+    atomic_fetch_add_explicit(&work->ticks, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&work->busy, 1, memory_order_relaxed);
+}
+
 tr_err tri_work_init(tri_work *work, tr_node *node, const tr_engine_spec *spec) {
     *work = (tri_work){.node = node, .spec = *spec};
     work->last = &work->first;
@@ -41,6 +54,11 @@ tr_err tri_work_init(tri_work *work, tr_node *node, const tr_engine_spec *spec) 
         pthread_mutex_destroy(&work->queue_mtx);
         return TR_ERR_NOMEM;
     }
+    if (pthread_cond_init(&work->reader_cond, NULL) != 0) {
+        pthread_cond_destroy(&work->queue_cond);
+        pthread_mutex_destroy(&work->queue_mtx);
+        return TR_ERR_NOMEM;
+    }
     return TR_OK;
 }
 
@@ -50,6 +68,7 @@ void tri_work_fini(tri_work *work) {
         work->first = msg->next;
         tr_msg_free(msg);
     }
+    pthread_cond_destroy(&work->reader_cond);
     pthread_cond_destroy(&work->queue_cond);
     pthread_mutex_destroy(&work->queue_mtx);
 }
@@ -64,9 +83,9 @@ void tri_work_add(tri_work *work, tr_msg *msg) {
 }
 
 /* What has come, oldest first; waits when `idle`. False: the thread ends. */
-static bool take_queue(tri_work *work, bool idle, tr_msg **ret) {
+static bool take_queue(tri_work *work, bool idle, tr_msg **ret, tr_engine_reading **ret_read) {
     pthread_mutex_lock(&work->queue_mtx);
-    while (idle && work->first == NULL && !work->ends) {
+    while (idle && work->first == NULL && work->read == NULL && !work->ends) {
         pthread_cond_wait(&work->queue_cond, &work->queue_mtx);
     }
     bool goes_on = !work->ends;
@@ -76,17 +95,128 @@ static bool take_queue(tri_work *work, bool idle, tr_msg **ret) {
         work->first = NULL;
         work->last = &work->first;
     }
+    *ret_read = work->read;
+    work->read = NULL;
     pthread_mutex_unlock(&work->queue_mtx);
     return goes_on;
+}
+
+/* --- the reader --- */
+
+static void *run_reader(void *arg) {
+    tri_work *work = arg;
+    pthread_mutex_lock(&work->queue_mtx);
+    for (;;) {
+        while (work->to_read == NULL && !work->reader_ends) {
+            pthread_cond_wait(&work->reader_cond, &work->queue_mtx);
+        }
+        if (work->reader_ends) {
+            break;
+        }
+        tr_engine_reading *reading = work->to_read;
+        work->to_read = *tr_engine_reading_next(reading);
+        pthread_mutex_unlock(&work->queue_mtx);
+        begin_work(work);
+        tr_engine_read(reading);
+        end_work(work);
+        pthread_mutex_lock(&work->queue_mtx);
+        *tr_engine_reading_next(reading) = work->read;
+        work->read = reading;
+        pthread_cond_signal(&work->queue_cond);
+    }
+    pthread_mutex_unlock(&work->queue_mtx);
+    return NULL;
+}
+
+static void give_to_reader(tri_work *work, tr_engine_reading *reading) {
+    pthread_mutex_lock(&work->queue_mtx);
+    tr_engine_reading **at = &work->to_read;
+    while (*at != NULL) {
+        at = tr_engine_reading_next(*at);
+    }
+    *at = reading;
+    pthread_cond_signal(&work->reader_cond);
+    pthread_mutex_unlock(&work->queue_mtx);
+}
+
+static void end_all(tri_work *work, tr_engine_reading *list) {
+    while (list != NULL) {
+        tr_engine_reading *reading = list;
+        list = *tr_engine_reading_next(reading);
+        tr_engine_end(work->engine, reading);
+    }
+}
+
+/* What nobody wants any more gives its memory back at once, not when its turn comes. */
+static void drop_cancelled(tri_work *work) {
+    tr_engine_reading *dropped = NULL;
+    pthread_mutex_lock(&work->queue_mtx);
+    for (tr_engine_reading **at = &work->to_read; *at != NULL;) {
+        tr_engine_reading *reading = *at;
+        if (tr_engine_reading_cancelled(reading)) {
+            *at = *tr_engine_reading_next(reading);
+            *tr_engine_reading_next(reading) = dropped;
+            dropped = reading;
+        } else {
+            at = tr_engine_reading_next(reading);
+        }
+    }
+    pthread_mutex_unlock(&work->queue_mtx);
+    end_all(work, dropped);
+}
+
+static tr_err start_thread(tri_work *work, void *(*fn)(void *), pthread_t *ret) {
+    /* libllama's grammars and regular expressions recurse as deep as a request makes them. */
+    enum { stack_size = 64 << 20 };
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr) != 0) {
+        return TR_ERR_NOMEM;
+    }
+    int failed = pthread_attr_setstacksize(&attr, stack_size);
+    failed = failed != 0 ? failed : pthread_create(ret, &attr, fn, work);
+    pthread_attr_destroy(&attr);
+    return failed == 0 ? TR_OK : TR_ERR_NOMEM;
+}
+
+/* No reading may outlive the engine. */
+static void stop_reader(tri_work *work) {
+    pthread_mutex_lock(&work->queue_mtx);
+    work->reader_ends = true;
+    pthread_cond_signal(&work->reader_cond);
+    pthread_mutex_unlock(&work->queue_mtx);
+    if (work->reads) {
+        pthread_join(work->reader, NULL);
+    }
+    tr_engine_cancel_all(work->engine);
+    end_all(work, work->to_read);
+    end_all(work, work->read);
+    work->to_read = work->read = NULL;
+}
+
+/* --- the engine --- */
+
+static void submit(tri_work *work, tr_msg *msg) {
+    size_t size = msg->size + (msg->body != NULL ? msg->body->size : 0);
+    tr_engine_reading *reading = tr_engine_begin(work->engine, msg);
+    if (reading == NULL) {
+        return;
+    }
+    if (size > read_at_once_max && work->reads) {
+        give_to_reader(work, reading);
+    } else {
+        tr_engine_read(reading);
+        tr_engine_end(work->engine, reading);
+    }
 }
 
 static void handle(tri_work *work, tr_msg *msg) {
     switch (msg->kind) {
     case TR_KIND_SUBMIT:
-        tr_engine_submit(work->engine, msg);
+        submit(work, msg);
         return;
     case TR_KIND_CANCEL:
         tr_engine_cancel(work->engine, msg->ref);
+        drop_cancelled(work);
         break;
     case TR_KIND_CREDIT: {
         const tr_credit *credit = (const tr_credit *)msg->data;
@@ -95,6 +225,7 @@ static void handle(tri_work *work, tr_msg *msg) {
     }
     case TRI_KIND_RESET:
         tr_engine_cancel_all(work->engine);
+        drop_cancelled(work);
         work->life = msg->ref;
         break;
     default:
@@ -105,9 +236,9 @@ static void handle(tri_work *work, tr_msg *msg) {
 
 static bool load(tri_work *work) {
     char why[TR_ENGINE_WHY_size];
-    atomic_store_explicit(&work->busy, 1, memory_order_relaxed);
+    begin_work(work);
     tr_err err = tr_engine_new(&work->spec, &work->engine, why);
-    atomic_store_explicit(&work->busy, 0, memory_order_relaxed);
+    end_work(work);
     if (err != TR_OK) {
         tr_msg *fail = tr_msg_failf(err, "%s", why);
         if (fail != NULL) {
@@ -133,7 +264,11 @@ static void *run(void *arg) {
     }
     bool idle = true;
     tr_msg *list;
-    while (take_queue(work, idle, &list)) {
+    tr_engine_reading *read = NULL;
+    work->reads = start_thread(work, run_reader, &work->reader) == TR_OK;
+    while (take_queue(work, idle, &list, &read)) {
+        begin_work(work);
+        end_all(work, read);
         while (list != NULL) {
             tr_msg *msg = list;
             list = msg->next;
@@ -141,13 +276,13 @@ static void *run(void *arg) {
             handle(work, msg);
         }
         tr_engine_info info;
-        atomic_store_explicit(&work->busy, 1, memory_order_relaxed);
         idle = !tr_engine_step(work->engine);
         tr_engine_info_get(work->engine, &info);
-        atomic_fetch_add_explicit(&work->ticks, 1, memory_order_relaxed);
         atomic_store_explicit(&work->active, info.active, memory_order_relaxed);
-        atomic_store_explicit(&work->busy, 0, memory_order_relaxed);
+        end_work(work);
     }
+    end_all(work, read);
+    stop_reader(work);
     pthread_mutex_lock(&work->queue_mtx);
     work->loaded = NULL;
     pthread_mutex_unlock(&work->queue_mtx);
@@ -157,18 +292,10 @@ static void *run(void *arg) {
 }
 
 tr_err tri_work_start(tri_work *work, tr_id link) {
-    /* libllama's grammars recurse as deep as a request makes them. */
-    enum { stack_size = 64 << 20 };
-    pthread_attr_t attr;
     work->link = link;
-    if (pthread_attr_init(&attr) != 0) {
-        return TR_ERR_NOMEM;
-    }
-    int failed = pthread_attr_setstacksize(&attr, stack_size);
-    failed = failed != 0 ? failed : pthread_create(&work->thread, &attr, run, work);
-    pthread_attr_destroy(&attr);
-    work->started = failed == 0;
-    return failed == 0 ? TR_OK : TR_ERR_NOMEM;
+    tr_err err = start_thread(work, run, &work->thread);
+    work->started = err == TR_OK;
+    return err;
 }
 
 void tri_work_stop(tri_work *work) {

@@ -1,4 +1,7 @@
 /* The engine on the tiny chain: what comes out at temperature 0 is known to the letter. */
+#include <pthread.h>
+#include <time.h>
+
 #include "tests/unit/inference/engine_rig.h"
 
 #define HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"temperature\":0"
@@ -322,6 +325,93 @@ static void over_long_prompt_says_both_lengths(void) {
     rig_close(&r);
 }
 
+static void a_prompt_beyond_all_reason_is_refused_by_its_size(void) {
+    rig r;
+    rig_open(&r, TR_TINY_CHAIN, 1, 256);
+    enum { SIZE = 8 << 20 }; /* to tokenise it takes seconds */
+    char *json = malloc(SIZE + 100), *text = malloc(SIZE + 1);
+    memset(text, 'x', SIZE);
+    text[SIZE] = '\0';
+    snprintf(json, SIZE + 100, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}", text);
+    clock_t before = clock();
+    rig_stream *s = rig_ask(&r, 1, json);
+    CU_ASSERT_EQUAL(s->err, TR_ERR_CONTEXT_LENGTH);
+    CU_ASSERT_PTR_NOT_NULL(strstr(s->message, "the prompt has at least "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(s->message, "256"));
+    tr_submit head = rig_plenty;
+    head.op = TR_OP_EMBED;
+    snprintf(json, SIZE + 100, "{\"input\":[\"a\",\"%s\"]}", text);
+    rig_submit(&r, 2, &head, NULL, json);
+    s = rig_of(&r, 2);
+    CU_ASSERT_EQUAL(s->err, TR_ERR_CONTEXT_LENGTH);
+    CU_ASSERT_PTR_NOT_NULL(strstr(s->message, "input 1 has at least "));
+    CU_ASSERT_TRUE(clock() - before < 3 * CLOCKS_PER_SEC);
+    free(json);
+    free(text);
+    rig_close(&r);
+}
+
+static tr_msg *submit_of(uint64_t ref, uint32_t messages, const char *json) {
+    tr_submit head = rig_plenty;
+    head.credit_messages = messages;
+    tr_body *body = tr_body_new(strlen(json));
+    memcpy(body->bytes, json, strlen(json));
+    tr_msg *msg = tr_msg_submit(&head, &(tr_submit_view){0}, body);
+    msg->ref = ref;
+    return msg;
+}
+
+static void *read_elsewhere(void *reading) {
+    tr_engine_read(reading);
+    return NULL;
+}
+
+static void streams_go_on_while_a_request_is_read(void) {
+    rig r;
+    rig_open(&r, TR_TINY_CHAIN, 2, 512);
+    tr_engine_reading *reading = tr_engine_begin(r.engine, submit_of(1, 0, "{" HI "}"));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(reading);
+    tr_engine_info info;
+    tr_engine_info_get(r.engine, &info);
+    CU_ASSERT_EQUAL(info.active, 1);
+    CU_ASSERT_PTR_NULL(tr_engine_begin(r.engine, submit_of(1, 9, "{" HI "}"))); /* in use */
+    pthread_t thread;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, read_elsewhere, reading), 0);
+    CU_ASSERT_STRING_EQUAL(rig_ask(&r, 2, "{" HI "}")->text, alphabet);
+    tr_engine_credit(r.engine, 1, 1000, 1 << 20); /* before it is read: it counts */
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL(rig_of(&r, 1)->deltas, 0);
+    tr_engine_end(r.engine, reading);
+    while (tr_engine_step(r.engine)) {
+    }
+    CU_ASSERT_STRING_EQUAL(rig_of(&r, 1)->text, alphabet);
+    CU_ASSERT_EQUAL(rig_of(&r, 1)->terminals, 1);
+    rig_close(&r);
+}
+
+static void a_request_that_is_read_can_be_cancelled(void) {
+    rig r;
+    rig_open(&r, TR_TINY_CHAIN, 2, 512);
+    tr_engine_reading *before = tr_engine_begin(r.engine, submit_of(1, 9, "{" HI "}"));
+    tr_engine_reading *after = tr_engine_begin(r.engine, submit_of(2, 9, "{" HI "}"));
+    tr_engine_read(after);
+    CU_ASSERT_FALSE(tr_engine_reading_cancelled(after));
+    tr_engine_cancel(r.engine, 1);
+    tr_engine_cancel_all(r.engine);
+    CU_ASSERT_EQUAL(rig_of(&r, 1)->err, TR_ERR_CANCELLED);
+    CU_ASSERT_EQUAL(rig_of(&r, 2)->err, TR_ERR_CANCELLED);
+    CU_ASSERT_TRUE(tr_engine_reading_cancelled(before));
+    CU_ASSERT_TRUE(tr_engine_reading_cancelled(after));
+    CU_ASSERT_STRING_EQUAL(rig_ask(&r, 3, "{" HI "}")->text, alphabet);
+    tr_engine_read(before);
+    tr_engine_end(r.engine, before);
+    tr_engine_end(r.engine, after);
+    CU_ASSERT_FALSE(tr_engine_step(r.engine));
+    CU_ASSERT_EQUAL(rig_of(&r, 1)->terminals, 1);
+    CU_ASSERT_EQUAL(rig_of(&r, 2)->terminals, 1);
+    rig_close(&r);
+}
+
 static void bad_grammar_fails_and_the_engine_goes_on(void) {
     rig r;
     rig_open(&r, TR_TINY_CHAIN, 1, 512);
@@ -382,6 +472,9 @@ int main(void) {
         T(count_is_what_a_chat_uses),
         T(embeddings_have_length_one_and_their_index),
         T(over_long_prompt_says_both_lengths),
+        T(a_prompt_beyond_all_reason_is_refused_by_its_size),
+        T(streams_go_on_while_a_request_is_read),
+        T(a_request_that_is_read_can_be_cancelled),
         T(bad_grammar_fails_and_the_engine_goes_on),
         T(what_it_cannot_do_is_refused_with_advice),
         CU_TEST_INFO_NULL,

@@ -136,7 +136,7 @@ static void send_frame(stage *s, uint16_t kind, uint64_t ref, const void *data, 
                       .ref = ref,
                       .inline_size = (uint32_t)size,
                       .body_size = body != NULL ? (uint32_t)strlen(body) : 0};
-    uint8_t buf[4096];
+    static uint8_t buf[1 << 20];
     CU_ASSERT_TRUE_FATAL(tr_frame_size(&frame) <= sizeof buf);
     tr_frame_encode(&frame, buf);
     if (size > 0) {
@@ -157,12 +157,16 @@ static void send_welcome(stage *s) {
     send_frame(s, TR_KIND_WELCOME, 0, data, tr_welcome_size(software), NULL);
 }
 
-static void send_submit(stage *s, uint64_t ref, uint32_t messages, const char *body) {
+static void send_request(stage *s, tr_op op, uint64_t ref, uint32_t messages, const char *body) {
     _Alignas(8) uint8_t data[256];
-    tr_submit head = {.op = TR_OP_CHAT, .credit_messages = messages, .credit_bytes = 1 << 20};
+    tr_submit head = {.op = (uint8_t)op, .credit_messages = messages, .credit_bytes = 1 << 20};
     tr_submit_view view = {.target = {"tiny", 4}};
     tr_submit_write(data, &head, &view);
     send_frame(s, TR_KIND_SUBMIT, ref, data, tr_submit_size(&head, &view), body);
+}
+
+static void send_submit(stage *s, uint64_t ref, uint32_t messages, const char *body) {
+    send_request(s, TR_OP_CHAT, ref, messages, body);
 }
 
 static void start(stage *s) {
@@ -273,6 +277,52 @@ static void pong_tells_what_it_does(void) {
     tear_down(&s);
 }
 
+static void a_long_text_is_read_beside_the_streams(void) {
+    enum { SIZE = 500 << 10 };
+    stage s;
+    set_up(&s, true);
+    s.spec.context = 4096;
+    start(&s);
+    send_welcome(&s);
+    char *text = malloc(SIZE + 1), *json = malloc(SIZE + 100);
+    memset(text, 'x', SIZE);
+    text[SIZE] = '\0';
+    snprintf(json, SIZE + 100, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}", text);
+    send_submit(&s, 1, 60000, endless);
+    wait_for(&s, TR_KIND_DELTA);
+    send_request(&s, TR_OP_COUNT, 2, 10, json);
+    send_request(&s, TR_OP_COUNT, 3, 10, json);
+    tr_cancel cancel = {.reason = TR_ERR_CANCELLED};
+    send_frame(&s, TR_KIND_CANCEL, 3, &cancel, sizeof cancel, NULL);
+    uint32_t before = 0;
+    bool cancelled = false;
+    while (s.frame.kind != TR_KIND_DONE || s.frame.ref != 2) {
+        CU_ASSERT_NOT_EQUAL_FATAL(next_frame(&s), 0);
+        if (s.frame.kind == TR_KIND_FAIL && s.frame.ref == 3) {
+            cancelled = true;
+            before = s.deltas;
+        }
+    }
+    CU_ASSERT_TRUE(s.deltas - before > 40);
+    CU_ASSERT_TRUE(cancelled);
+    send_frame(&s, TR_KIND_CANCEL, 1, &cancel, sizeof cancel, NULL);
+    send_request(&s, TR_OP_COUNT, 4, 10, json);
+    tr_ping ping = {.number = 1};
+    do { /* nothing is decoded any more: it is busy because it reads */
+        send_frame(&s, TR_KIND_PING, 0, &ping, sizeof ping, NULL);
+        do {
+            CU_ASSERT_NOT_EQUAL_FATAL(next_frame(&s), 0);
+            CU_ASSERT_FALSE_FATAL(s.frame.kind == TR_KIND_DONE && s.frame.ref == 4);
+        } while (s.frame.kind != TR_KIND_PONG);
+    } while (((const tr_ping *)s.data)->busy != 1);
+    close(s.peer); /* while it is read */
+    s.peer = -1;
+    CU_ASSERT_EQUAL(end(&s), 0);
+    free(text);
+    free(json);
+    tear_down(&s);
+}
+
 static void a_model_that_cannot_be_loaded_is_told_to_the_pool(void) {
     stage s;
     set_up(&s, false);
@@ -336,6 +386,7 @@ int main(void) {
         T(it_answers_and_ends_with_its_link),
         T(credit_paces_it_and_cancel_ends_a_request),
         T(pong_tells_what_it_does),
+        T(a_long_text_is_read_beside_the_streams),
         T(a_model_that_cannot_be_loaded_is_told_to_the_pool),
         T(nobody_there_ends_a_local_worker),
         T(a_joined_worker_comes_back_without_its_old_requests),
