@@ -34,7 +34,7 @@ tr_err tri_run(tr_client *client, tri_call *call, tr_result **ret) {
     }
     tri_waiter waiter;
     tri_waiter_init(&waiter);
-    tri_call_start_locked(client, call, &waiter);
+    (void)!tri_call_start_locked(client, call, &waiter); /* its end says what failed */
     tri_flush_locked(client);
     err = tri_wait_locked(client, &waiter, TRI_NEVER, some_ended, &waiter);
     if (err == TR_OK) {
@@ -84,7 +84,7 @@ static tr_err begin_some_locked(gathering *g) {
         if (err == TR_OK) {
             call->index = g->begun;
             g->running[g->begun++] = call;
-            tri_call_start_locked(g->client, call, &g->waiter);
+            (void)!tri_call_start_locked(g->client, call, &g->waiter);
         }
     }
     tri_flush_locked(g->client);
@@ -161,6 +161,7 @@ tr_err tr_gather(tr_client *client, const tr_request *const *requests, size_t n,
     }
     if (err != TR_OK) {
         abandon_locked(&g);
+        tri_flush_locked(client);
     }
     tri_leave_locked(client);
     tri_waiter_fini(&g.waiter);

@@ -4,7 +4,8 @@
  * consumer swaps for `taken` and reads without the lock; credit goes back as they are consumed,
  * half a window at a time. It ends exactly once: whatever comes first of the daemon's terminal, a
  * lost connection, a local deadline, a close. Called from all files of the library; mtx held where
- * the name says so.
+ * the name says so, and never released here, tri_call_start_locked excepted: what calls have to say
+ * to the daemon is queued.
  */
 #include "protocol/client/call.h"
 
@@ -130,15 +131,18 @@ void tri_call_send_locked(tri_call *call) {
     }
 }
 
-void tri_call_start_locked(tr_client *client, tri_call *call, tri_waiter *waiter) {
+tr_err tri_call_start_locked(tr_client *client, tri_call *call, tri_waiter *waiter) {
     call->client = client;
     call->waiter = waiter;
     tri_look_locked(client);
     if (client->closed) { /* by another thread, meanwhile */
+        if (call->mode == TRI_PUSH) {
+            return TR_ERR_CLOSED; /* nobody would tell its end */
+        }
         tri_result_fail_here(call->result, TR_ERR_CANCELLED, tr_err_text(TR_ERR_CANCELLED));
         call->ended = true;
         tri_call_tell_locked(call);
-        return;
+        return TR_OK;
     }
     call->ref = ++client->last_ref;
     tr_frame frame;
@@ -150,7 +154,7 @@ void tri_call_start_locked(tr_client *client, tri_call *call, tri_waiter *waiter
         tri_result_fail_here(call->result, TR_ERR_NOMEM, "There is not enough memory.");
         call->ended = true;
         tri_call_tell_locked(call);
-        return;
+        return TR_OK;
     }
     call->in_table = true;
     call->refs++;
@@ -164,6 +168,7 @@ void tri_call_start_locked(tr_client *client, tri_call *call, tri_waiter *waiter
         tri_unsent_step_locked(client, tri_now());
     }
     tri_kick_locked(client); /* for its deadline, or to connect */
+    return TR_OK;
 }
 
 void tri_call_tell_locked(tri_call *call) {
@@ -221,14 +226,13 @@ void tri_call_fail_locked(tri_call *call, tr_err err, const char *why) {
     }
 }
 
-static void send_cancel_locked(tri_call *call, tr_err reason) {
-    if (!call->in_table || !call->sent || call->client->state != TRI_UP) {
-        return;
-    }
-    tr_cancel cancel = {.reason = (uint32_t)reason};
-    if (tri_frame_locked(call->client, TR_KIND_CANCEL, call->ref, &cancel, sizeof cancel) ==
-        TR_OK) {
-        tri_flush_locked(call->client);
+/* Only queued: a flush unlocks, and this runs in the midst of the table and of calls that only the
+ * table holds. Whoever called flushes when nothing of this is needed any more. */
+static void queue_cancel_locked(const tri_call *call, tr_err reason) {
+    if (call->in_table && call->sent && call->client->state == TRI_UP) {
+        tr_cancel cancel = {.reason = (uint32_t)reason};
+        /* Without memory the daemon goes on until the connection ends; its words are dropped. */
+        (void)!tri_frame_locked(call->client, TR_KIND_CANCEL, call->ref, &cancel, sizeof cancel);
     }
 }
 
@@ -242,7 +246,7 @@ void tri_call_cancel_locked(tri_call *call) {
         tri_call_fail_locked(call, TR_ERR_CANCELLED, tr_err_text(TR_ERR_CANCELLED));
         return;
     }
-    send_cancel_locked(call, TR_ERR_CANCELLED);
+    queue_cancel_locked(call, TR_ERR_CANCELLED);
     int64_t by_ns = tri_now() + TRI_GRACE_MS * TRI_MS;
     call->deadline_ns = by_ns < call->deadline_ns ? by_ns : call->deadline_ns;
     if (call->deadline_ns < call->client->deadline_ns) {
@@ -253,7 +257,7 @@ void tri_call_cancel_locked(tri_call *call) {
 
 void tri_call_drop_locked(tri_call *call, tr_err err, const char *why) {
     if (!call->ended) {
-        send_cancel_locked(call, err);
+        queue_cancel_locked(call, err);
         tri_call_fail_locked(call, err, why);
     }
 }

@@ -40,13 +40,15 @@ typedef struct tri_call {
     tr_done_fn *on_done;
     void *arg;
     /* Guarded by the client's mtx. */
-    unsigned refs;            /* the table's, the handle's, the running dispatch's */
-    bool in_table;            /* no terminal yet */
-    bool sent;                /* the SUBMIT has been queued on the present connection */
-    bool cancelled;           /* deltas are dropped; only the end counts */
-    bool ended;               /* `result` has its end */
-    bool ready;               /* in the client's ready list */
-    _Atomic bool done_called; /* of push: nothing may follow; written under mtx */
+    unsigned refs; /* the table's, the handle's, the running dispatch's */
+    bool in_table; /* no terminal yet */
+    bool sent;     /* the SUBMIT has been queued on the present connection */
+    bool ended;    /* `result` has its end */
+    bool ready;    /* in the client's ready list */
+    /* Written under mtx; its consumer also looks between two chunks, without the mutex, where
+     * nothing else hangs on the order. */
+    _Atomic bool cancelled;   /* deltas are dropped; only the end counts */
+    _Atomic bool done_called; /* of push: nothing may follow */
     struct tri_call *ready_next;
     tri_waiter *waiter; /* who is told, or NULL */
     tri_buffer frame;   /* the SUBMIT, until it is sent */
@@ -78,22 +80,25 @@ TR_MUST_USE tr_err tri_call_new(tr_op op, tri_mode mode, const tr_request *reque
 /* With the request's turns as the body. */
 TR_MUST_USE tr_err tri_call_chat(tr_op op, tri_mode mode, const tr_request *request,
                                  tri_call **ret);
-/* Takes a reference for the table; `waiter` (or NULL) is told. */
-void tri_call_start_locked(struct tr_client *client, tri_call *call, tri_waiter *waiter);
+/* Takes a reference for the table; `waiter` (or NULL) is told. Unlocks before, never after it is in
+ * the table. TR_ERR_CLOSED: a push call that a close has overtaken, to be freed; the other modes
+ * are told their end by the call. */
+TR_MUST_USE tr_err tri_call_start_locked(struct tr_client *client, tri_call *call,
+                                         tri_waiter *waiter);
 /* ask.c: starts it (taken over, also on failure), waits for its end. */
 TR_MUST_USE tr_err tri_run(struct tr_client *client, tri_call *call, tr_result **ret);
 void tri_call_send_locked(tri_call *call); /* queues its SUBMIT */
 void tri_call_tell_locked(tri_call *call); /* something to consume, or ended */
 void tri_call_end_locked(tri_call *call);  /* `result` has its end: leaves the table, tells */
 void tri_call_fail_locked(tri_call *call, tr_err err, const char *why);
-void tri_call_cancel_locked(tri_call *call); /* CANCEL to the daemon; the end follows */
-void tri_call_drop_locked(tri_call *call, tr_err err,
-                          const char *why); /* CANCEL and fail at once */
-void tri_call_unref_locked(tri_call *call);
-void tri_call_free(tri_call *call);
-void tri_call_credit_locked(tri_call *call, bool dry);
+/* These three queue a CANCEL and do not flush: the caller does, last. */
+void tri_call_cancel_locked(tri_call *call);                            /* the end follows */
+void tri_call_drop_locked(tri_call *call, tr_err err, const char *why); /* and fails at once */
 /* What arrived cannot be kept (`err`): the call fails, the rest is dropped. */
 void tri_call_overflow_locked(tri_call *call, tr_err err);
+void tri_call_unref_locked(tri_call *call);
+void tri_call_free(tri_call *call);
+void tri_call_credit_locked(tri_call *call, bool dry); /* queues it */
 /* The next delta of what was taken, or NULL. */
 const tr_delta *tri_call_next(tri_call *call);
 /* As the user sees it; also adds it to the result, whose errors it gives. */

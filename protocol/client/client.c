@@ -83,6 +83,10 @@ void tri_unref_forked(tr_client *client) {
     if (client->door != NULL && !client->door->one_way) {
         client->door->ops->close(client->door); /* a socket: the parent's copy stays open */
     }
+    if (pthread_mutex_trylock(&client->mtx) != 0) {
+        return; /* fork came in the midst of another thread's change: what it left is not touched */
+    }
+    pthread_mutex_unlock(&client->mtx);
     for (tri_call *call = client->ready_first; call != NULL;) {
         tri_call *next = call->ready_next;
         if (!call->in_table) {
@@ -235,7 +239,9 @@ void tr_client_close(tr_client *client) {
             i--; /* another may have moved into the slot */
         }
     }
-    tri_finish_pushed_locked(client);
+    if (!client->dispatching || pthread_equal(client->dispatcher, pthread_self())) {
+        tri_finish_pushed_locked(client);
+    } /* else the thread that runs callbacks tells them, when the one that it is in has returned */
     if (client->pumping) {
         tri_kick_locked(client); /* it disconnects when it leaves */
     } else {

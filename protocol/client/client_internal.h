@@ -42,10 +42,11 @@ struct tr_client {
     unsigned handles; /* the opener's and the streams' */
     unsigned inside;  /* threads in a call */
     tri_waiter *waiters;
-    tri_waiter *pumper; /* of the pumping thread; NULL = it is in dispatch */
-    bool closed;
+    tri_waiter *pumper;  /* of the pumping thread; NULL = it is in dispatch */
+    _Atomic bool closed; /* written under mtx; a delivery looks between two chunks without it */
     bool pumping, dispatching;
-    bool idle; /* the pumping thread is in poll, without mtx */
+    pthread_t dispatcher; /* who, while `dispatching` */
+    bool idle;            /* the pumping thread is in poll, without mtx */
     bool kicked;
     /* The calls. */
     uint32_t streams_max;
@@ -96,6 +97,7 @@ void tri_finish_pushed_locked(tr_client *client);
 void tri_connect_step_locked(tr_client *client, int64_t now);
 void tri_lost_locked(tr_client *client, tr_err err, const char *why);
 TR_MUST_USE tr_err tri_greeted_locked(tr_client *client, const tr_frame *frame, const void *data);
+/* Unlocks while another thread is in send. */
 void tri_disconnect_locked(tr_client *client);
 /* Fails the calls that have waited for a connection for too long. */
 void tri_unsent_step_locked(tr_client *client, int64_t now);
@@ -106,6 +108,7 @@ bool tri_work_locked(tr_client *client);
 void tri_pump_end_locked(tr_client *client); /* hands the role on */
 /* Before the first request after a rest; unlocks: a daemon that has gone meanwhile is noticed. */
 void tri_look_locked(tr_client *client);
+/* Unlocks while it sends, so that calls may end, and be freed unless a reference is held. */
 void tri_flush_locked(tr_client *client);
 int64_t tri_next_timer_locked(const tr_client *client);
 typedef bool tri_ready_fn(void *arg);

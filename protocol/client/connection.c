@@ -81,8 +81,9 @@ void tri_disconnect_locked(tr_client *client) {
         if (client->watched_fd >= 0) {
             tri_unwatch_locked(client);
         }
-        client->door->ops->close(client->door);
-        client->door = NULL;
+        tri_door *door = client->door;
+        client->door = NULL; /* before it is freed: a child may look at any moment */
+        door->ops->close(door);
     }
     tri_buffer_clear(&client->out, 0);
     tri_buffer_clear(&client->flying, 0);

@@ -124,6 +124,11 @@ static void finish_locked(tri_call *call) {
 void tri_finish_pushed_locked(tr_client *client) {
     for (tri_call *call; (call = pop_ready_locked(client)) != NULL;) {
         if (call->ended) {
+            /* An answer without its last chunks is not whole. */
+            bool unread = call->pending.size > 0 || call->taken_at < call->taken.size;
+            if (unread && !call->done_called && call->result->err == TR_OK) {
+                tri_result_fail_here(call->result, TR_ERR_CANCELLED, "The client was closed.");
+            }
             finish_locked(call);
         }
         tri_call_unref_locked(call);
@@ -135,7 +140,7 @@ static tr_err deliver_taken(tri_call *call, size_t *budget) {
     tr_err err = TR_OK;
     const tr_delta *delta;
     while (*budget > 0 && err == TR_OK && !call->cancelled && !call->done_called &&
-           (delta = tri_call_next(call)) != NULL) {
+           !call->client->closed && (delta = tri_call_next(call)) != NULL) {
         tr_chunk chunk;
         (*budget)--;
         err = tri_call_chunk(call, delta, &chunk);
@@ -157,6 +162,10 @@ static void deliver_locked(tri_call *call, size_t *budget) {
         pthread_mutex_lock(&client->mtx);
         if (err != TR_OK && !call->done_called) {
             tri_call_overflow_locked(call, err);
+        }
+        if (client->closed) { /* what is unread now stays so */
+            tri_call_tell_locked(call);
+            return;
         }
         left = call->taken_at < call->taken.size && !call->cancelled;
         tri_call_credit_locked(call, !left && call->pending.size == 0);
@@ -181,6 +190,7 @@ tr_err tr_client_dispatch(tr_client *client) {
         return TR_OK;
     }
     client->dispatching = true;
+    client->dispatcher = pthread_self();
     if (client->armed_ns <= tri_now()) {
         uint64_t count;
         ssize_t got = read(client->timer_fd, &count, sizeof count);
@@ -200,12 +210,13 @@ tr_err tr_client_dispatch(tr_client *client) {
         deliver_locked(call, &budget);
         tri_call_unref_locked(call);
     }
-    client->dispatching = false;
     if (client->closed) {
         tri_finish_pushed_locked(client);
+        client->dispatching = false;
         tri_leave_locked(client);
         return TR_ERR_CLOSED;
     }
+    client->dispatching = false;
     tri_flush_locked(client);
     if (client->woken && client->ready_first == NULL && !client->more) {
         uint64_t count;
@@ -238,9 +249,14 @@ tr_err tr_client_submit(tr_client *client, const tr_request *request, tr_chunk_f
         tri_call_free(call);
         return err;
     }
-    tri_call_start_locked(client, call, NULL);
+    err = tri_call_start_locked(client, call, NULL);
+    if (err != TR_OK) {
+        tri_call_unref_locked(call);
+        tri_leave_locked(client);
+        return tri_say(err, "This client has been closed.");
+    }
     if (ret_id != NULL) {
-        *ret_id = call->ref;
+        *ret_id = call->ref; /* before the flush: then it may end */
     }
     tri_flush_locked(client);
     tri_leave_locked(client);
@@ -257,6 +273,7 @@ tr_err tr_client_cancel(tr_client *client, uint64_t id) {
         err = tri_say(TR_ERR_NOT_FOUND, "There is no open request with this id.");
     } else {
         tri_call_cancel_locked(call);
+        tri_flush_locked(client);
     }
     tri_leave_locked(client);
     return err;

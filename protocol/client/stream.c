@@ -38,7 +38,7 @@ tr_err tr_stream_open(tr_client *client, const tr_request *request, tr_stream **
     stream->client = client;
     stream->call = call;
     client->handles++;
-    tri_call_start_locked(client, call, &stream->waiter);
+    (void)!tri_call_start_locked(client, call, &stream->waiter); /* its end says what failed */
     tri_flush_locked(client);
     tri_leave_locked(client);
     *ret = stream;
@@ -117,6 +117,7 @@ tr_err tr_stream_next(tr_stream *stream, int timeout_ms, tr_chunk *ret) {
         if (err != TR_OK) {
             pthread_mutex_lock(&stream->client->mtx);
             tri_call_overflow_locked(call, err);
+            tri_flush_locked(stream->client);
             pthread_mutex_unlock(&stream->client->mtx);
         } else if (ret->kind != 0) {
             return TR_OK;
@@ -135,6 +136,7 @@ void tr_stream_cancel(tr_stream *stream) {
     }
     pthread_mutex_lock(&stream->client->mtx);
     tri_call_cancel_locked(stream->call);
+    tri_flush_locked(stream->client);
     pthread_mutex_unlock(&stream->client->mtx);
 }
 
@@ -155,6 +157,7 @@ void tr_stream_close(tr_stream *stream) {
     stream->call->waiter = NULL;
     tri_call_drop_locked(stream->call, TR_ERR_CANCELLED, tr_err_text(TR_ERR_CANCELLED));
     tri_call_unref_locked(stream->call);
+    tri_flush_locked(client);
     client->handles--;
     client->inside++; /* what tri_leave_locked gives back; a closed client cannot be entered */
     tri_leave_locked(client);

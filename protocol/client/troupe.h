@@ -10,7 +10,8 @@
  * handler.
  * Fork: a client belongs to the process that opened it. In a child every call answers
  * TR_ERR_FORKED, tr_client_close frees memory only, and the child opens its own client. It can do
- * so by ipc:// and tcp:// always, by the other two only if its parent had not used NNG.
+ * so by ipc:// and tcp:// always, by the other two only if its parent had not used NNG. A callback
+ * that forks must not return in the child.
  * Strings are UTF-8 with a NUL at the end. What goes in is copied; what comes out is borrowed from
  * the object it came from, unless "free it with tr_memory_free" is said.
  * Errors: a function that can fail returns tr_err, and tr_client_error() then says in a sentence
@@ -63,9 +64,11 @@ typedef struct tr_client_options {
 TR_MUST_USE tr_err tr_client_open(const char *url, tr_client **ret);
 TR_MUST_USE tr_err tr_client_open_with(const tr_client_options *options, tr_client **ret);
 
-/* Ends every open request with TR_ERR_CANCELLED first (threads that wait return, done callbacks run
- * inside this call), then disconnects and frees. Streams stay valid until tr_stream_close. Does not
- * block. No call on the client may begin after it. May be called from a callback. NULL is fine. */
+/* Ends every open request with TR_ERR_CANCELLED first, then disconnects and frees. Threads that
+ * wait return. Done callbacks run inside this call, or, while another thread is in
+ * tr_client_dispatch, there, so that no two callbacks run at once. Streams stay valid until
+ * tr_stream_close. Does not block. No call on the client may begin at the same time or later, those
+ * on streams excepted. May be called from a callback. NULL is fine. */
 void tr_client_close(tr_client *client);
 
 /* A descriptor for somebody's event loop: readable = call tr_client_dispatch. The same one through
@@ -103,7 +106,9 @@ typedef struct tr_options {
     int32_t top_k;       /* -1 = the model's own */
     int32_t priority;    /* -128 to 127; greater goes first */
     uint32_t max_tokens; /* 0 = the model's own */
-    uint32_t retries;    /* after a failed first attempt, before the first token; 0 to 19 */
+    uint32_t retries;    /* after a failed first attempt, before the first token; 0 to 19. It goes
+                            with the request, but the daemon makes one attempt at remote providers
+                            so far: see tr_err_may_retry */
     uint32_t connect_ms; /* 0 = the daemon's default, here and in the next three */
     uint32_t first_token_ms;
     uint32_t idle_ms; /* between two chunks, while they are read */

@@ -11,6 +11,8 @@
 #include "tools/troupe/cli.h"
 #include "tools/troupe/launch.h"
 
+#define STOP_PATIENCE_MS 60000
+
 /* --- models --- */
 
 static void print_local(const tr_json_value *model) {
@@ -182,6 +184,31 @@ int tri_cmd_start(const tri_args *args) {
     return TRI_EXIT_OK;
 }
 
+/* It has been silent for STOP_PATIENCE_MS after its promise to stop. */
+static int still_drains(tr_client *client) {
+    char *text = NULL;
+    tr_json *json = NULL;
+    long long running = -1;
+    if (tr_control_json(client, "{\"do\":\"status\"}", &text) == TR_OK &&
+        tr_json_parse(text, strlen(text), &json, NULL) == TR_OK) {
+        running = tri_int_of(tr_json_root(json), "running");
+    }
+    tr_json_free(json);
+    tr_memory_free(text);
+    if (tr_client_state(client) != TR_OK) {
+        return TRI_EXIT_OK; /* it has gone while it was asked */
+    }
+    if (running >= 0) {
+        fprintf(stderr,
+                "troupe: the daemon still drains: %lld request%s may go on for as long as its "
+                "configuration says (drain); see `troupe requests`\n",
+                running, running == 1 ? "" : "s");
+    } else {
+        fputs("troupe: the daemon was told to stop, but still runs and does not say why\n", stderr);
+    }
+    return TRI_EXIT_TIMEOUT;
+}
+
 int tri_cmd_stop(const tri_args *args) {
     tr_client *client;
     int status;
@@ -192,7 +219,12 @@ int tri_cmd_stop(const tri_args *args) {
     /* The connection ends when the daemon does. */
     while (status == TRI_EXIT_OK && tr_client_state(client) == TR_OK) {
         struct pollfd fd = {.fd = tr_client_fd(client), .events = POLLIN};
-        if (poll(&fd, 1, 60000) <= 0 || tr_client_dispatch(client) != TR_OK) {
+        int ready = poll(&fd, 1, STOP_PATIENCE_MS);
+        if (ready == 0) {
+            status = still_drains(client);
+            break;
+        }
+        if ((ready < 0 && errno != EINTR) || tr_client_dispatch(client) != TR_OK) {
             break;
         }
     }
