@@ -172,7 +172,8 @@ static void print_all(FILE *out) {
     fputs(
         "`troupe help COMMAND` lists a command's options.\n"
         "Exit status: 0 answered, 1 failed, 2 wrong usage, configuration or request, 3 no daemon, "
-        "4 key or token,\n5 rate limit or quota, 6 time-out (stop: it still drains), 7 the answer was cut short, "
+        "4 key or token,\n5 rate limit or quota, 6 time-out (stop: it still drains), 7 the answer "
+        "was cut short, "
         "130 interrupted.\n",
         out);
 }
