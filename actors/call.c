@@ -74,8 +74,8 @@ typedef struct call {
     uint32_t seq;
     int32_t *tokens;
     uint32_t token_count, token_room;
-    uint32_t tokens_at_attempt;
-    uint32_t barren; /* workers that died in a row without a new token */
+    uint32_t seq_at_attempt; /* `seq` when the attempt began */
+    uint32_t barren;         /* workers that died in a row without a new token */
     uint32_t resumes;
     uint32_t pauses; /* attempts that ended for a pause alone */
     uint32_t model;  /* whose tokens these are: tr_granted */
@@ -181,8 +181,8 @@ static void leave_attempt(tr_self *self, call *c, tr_err err) {
         if (c->reserved) {
             tr_msg *settle = tr_msg_new(TR_KIND_SETTLE, sizeof(tr_settle));
             if (settle != NULL) {
-                *(tr_settle *)settle->data = (tr_settle){
-                    .err = (uint32_t)err, .progressed = c->token_count > c->tokens_at_attempt};
+                *(tr_settle *)settle->data =
+                    (tr_settle){.err = (uint32_t)err, .progressed = c->seq > c->seq_at_attempt};
                 settle->ref = c->attempt;
             }
             (void)tr_send_control(self, c->gate, settle); /* the gate also monitors us */
@@ -217,7 +217,7 @@ static bool is_shut(const call *c) {
 
 /* Whether the present backend has to read all that was before its first own token. */
 static bool is_replaying(const call *c) {
-    return c->token_count > 0 && c->token_count == c->tokens_at_attempt;
+    return c->seq > 0 && c->seq == c->seq_at_attempt;
 }
 
 /* --- limits in time --- */
@@ -320,7 +320,7 @@ static tr_err knock(tr_self *self, call *c) {
 static tr_err ask_gate(tr_self *self, call *c) {
     set_state(c, RESERVING);
     c->attempt++;
-    c->tokens_at_attempt = c->token_count;
+    c->seq_at_attempt = c->seq;
     return knock(self, c);
 }
 
@@ -391,7 +391,7 @@ static tr_err granted(tr_self *self, call *c, const tr_granted *grant) {
 static tr_err resume(tr_self *self, call *c) {
     c->avoid = c->backend;
     c->backend_owes = false;
-    if (c->token_count > c->tokens_at_attempt) {
+    if (c->seq > c->seq_at_attempt) {
         c->barren = 0;
     } else if (!is_starved(c)) {
         c->barren++; /* without credit it had no chance to show a token */
@@ -509,7 +509,11 @@ static tr_err credit_came(tr_self *self, call *c, const tr_credit *credit) {
 
 /* --- messages of the backend --- */
 
+/* Of an embed request, whose DELTAs say how far it has come, only the last place is kept. */
 static tr_err keep_tokens(call *c, const int32_t *tokens, uint32_t count) {
+    if (c->head.op == TR_OP_EMBED) {
+        c->token_count = 0;
+    }
     if (count > TR_RESUME_TOKENS_max - c->token_count) {
         c->untracked = true; /* too long to be replayed */
         return TR_OK;

@@ -34,7 +34,31 @@ static tr_err read_input(const tr_engine *engine, tri_seq *seq, size_t index, ch
     return err;
 }
 
-tr_err tri_engine_embed_inputs(const tr_engine *engine, tri_seq *seq, char *ret_why) {
+/* Goes on behind the place that the last DELTA named: an input, and how many of its numbers were
+ * sent. */
+static tr_err resume_at(const tr_engine *engine, tri_seq *seq, const int32_t *place, uint32_t count,
+                        char *ret_why) {
+    int64_t size = llama_model_n_embd_out(engine->model);
+    if (count == 0) {
+        return TR_OK;
+    }
+    if (count != 2 || place[0] < 0 || (size_t)place[0] >= seq->chat->input_count || place[1] < 0 ||
+        place[1] > size) {
+        snprintf(ret_why, TR_ENGINE_WHY_size, "resume: no place among the embeddings");
+        return TR_ERR_INVALID;
+    }
+    bool whole = place[1] == size;
+    seq->embedded = (size_t)place[0] + whole;
+    seq->embedding_skip = whole ? 0 : (size_t)place[1];
+    for (size_t i = 0; i < seq->embedded; i++) {
+        seq->prompt_count += seq->input_counts[i];
+    }
+    seq->count = seq->prompt_count;
+    return TR_OK;
+}
+
+tr_err tri_engine_embed_inputs(const tr_engine *engine, tri_seq *seq, const int32_t *resume,
+                               uint32_t resume_count, char *ret_why) {
     size_t inputs = seq->chat->input_count;
     seq->inputs = tr_zalloc((inputs + 1) * sizeof *seq->inputs);
     seq->input_counts = tr_zalloc((inputs + 1) * sizeof *seq->input_counts);
@@ -42,7 +66,7 @@ tr_err tri_engine_embed_inputs(const tr_engine *engine, tri_seq *seq, char *ret_
     for (size_t i = 0; i < inputs && err == TR_OK; i++) {
         err = read_input(engine, seq, i, ret_why);
     }
-    return err;
+    return err == TR_OK ? resume_at(engine, seq, resume, resume_count, ret_why) : err;
 }
 
 static void fill(tr_engine *engine, tri_seq *seq) {
@@ -95,7 +119,8 @@ tr_err tri_engine_embed(tr_engine *engine, tri_seq *seq, char *ret_why) {
     for (size_t i = 0; i < count; i++) {
         seq->embedding[i] = (float)((double)vector[i] * scale);
     }
-    seq->embedding_at = 0;
+    seq->embedding_at = seq->embedding_skip;
+    seq->embedding_skip = 0;
     seq->embedded++;
     engine->totals.decodes++;
     return TR_OK;

@@ -111,8 +111,12 @@ bool tri_emit_embedding(tr_engine *engine, tri_seq *seq) {
     while (seq->embedding != NULL && seq->embedding_at < count) {
         size_t left = count - seq->embedding_at;
         size_t now = left < at_most ? left : at_most;
-        tr_delta head = {.kind = TR_DELTA_OPAQUE, .choice = (uint16_t)(seq->embedded - 1)};
+        /* The place that a resume would go on from. */
+        int32_t place[2] = {(int32_t)(seq->embedded - 1), (int32_t)(seq->embedding_at + now)};
+        tr_delta head = {
+            .kind = TR_DELTA_OPAQUE, .choice = (uint16_t)(seq->embedded - 1), .token_count = 2};
         tr_delta_view view = {
+            .tokens = place,
             .name = {"embedding", strlen("embedding")},
             .text = {(const char *)(seq->embedding + seq->embedding_at), now * sizeof(float)},
         };

@@ -46,9 +46,10 @@ typedef struct tri_seq {
     tr_finish finish;
     llama_token **inputs; /* of an EMBED: one array an input */
     size_t *input_counts;
-    size_t embedded;     /* inputs answered */
-    float *embedding;    /* the one that waits for credit, or NULL */
-    size_t embedding_at; /* how much of it is sent */
+    size_t embedded;       /* inputs answered */
+    float *embedding;      /* the one that waits for credit, or NULL */
+    size_t embedding_at;   /* how much of it is sent */
+    size_t embedding_skip; /* of the next one, sent before a resume */
     int64_t arrived_us, first_us;
 } tri_seq;
 
@@ -114,7 +115,8 @@ bool tri_emit_embedding(tr_engine *engine, tri_seq *seq);
 
 /* engine_embed.c: turns the inputs into tokens (any thread); computes the request's next embedding,
  * when the one before has been sent. */
-tr_err tri_engine_embed_inputs(const tr_engine *engine, tri_seq *seq, char *ret_why);
+tr_err tri_engine_embed_inputs(const tr_engine *engine, tri_seq *seq, const int32_t *resume,
+                               uint32_t resume_count, char *ret_why);
 tr_err tri_engine_embed(tr_engine *engine, tri_seq *seq, char *ret_why);
 
 /* engine_read.c: the request is gone before it was read. */

@@ -160,7 +160,7 @@ tr_err tri_seq_prepare(const tr_engine *engine, tri_seq *seq, const tr_submit *s
     case TR_OP_COUNT:
         return prepare_count(engine, seq, ret_why);
     case TR_OP_EMBED:
-        return tri_engine_embed_inputs(engine, seq, ret_why);
+        return tri_engine_embed_inputs(engine, seq, resume, submit->resume_count, ret_why);
     case TR_OP_CONTROL:
         break;
     }

@@ -251,6 +251,31 @@ static void unread_stream_gives_its_sequence_back_and_goes_on_with_credit(void) 
     rig_down(&r);
 }
 
+/* Their DELTAs carry a place, of which the last is enough to go on from. */
+static void unread_embeddings_give_their_sequence_back_and_go_on(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    stand_in_do(&r.door, rig_spawn, &r);
+    stand_in_monitor(&r.door, r.call);
+    tr_msg *asked = rig_submit("tiny", 2, 200000);
+    ((tr_submit *)(void *)asked->data)->op = TR_OP_EMBED;
+    stand_in_send(&r.door, r.call, asked, DOOR_REF);
+    tr_msg_free(rig_grant(&r, &r.backend));
+    stand_in_send(&r.backend, r.call, rig_delta(0, "0123", (int32_t[]){0, 8}, 2), 1);
+    stand_in_send(&r.backend, r.call, rig_delta(1, "4567", (int32_t[]){1, 3}, 2), 1);
+    stand_in_clear(&r.door);
+    puppet_wait_us(r.node, 1000000);
+    tr_msg_free(stand_in_expect(&r.backend, TR_KIND_CANCEL));
+    rig_expect_settled(&r, 1);
+    stand_in_send(&r.door, r.call, tr_msg_credit(2, 1000), DOOR_REF);
+    tr_msg *submit = rig_grant(&r, &r.backend);
+    expect_resume_tokens(submit, (int32_t[]){1, 3}, 2);
+    tr_msg_free(submit);
+    stand_in_send(&r.backend, r.call, rig_done(), 2);
+    rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+    rig_down(&r);
+}
+
 static void request_without_credit_holds_no_gate(void) {
     call_rig r;
     rig_up(&r, 1);
@@ -406,6 +431,7 @@ int main(void) {
         PUPPET_TEST(death_of_an_unread_stream_waits_for_credit_and_not_at_the_gate),
         PUPPET_TEST(unread_stream_without_a_backend_still_has_its_limit),
         PUPPET_TEST(unread_stream_gives_its_sequence_back_and_goes_on_with_credit),
+        PUPPET_TEST(unread_embeddings_give_their_sequence_back_and_go_on),
         PUPPET_TEST(request_without_credit_holds_no_gate),
         PUPPET_TEST(stream_whose_gate_ended_goes_on_at_the_replacement),
         PUPPET_TEST(stream_whose_gate_never_comes_back_fails),

@@ -313,6 +313,46 @@ static void embeddings_have_length_one_and_their_index(void) {
     rig_close(&r);
 }
 
+/* From every place: behind a whole embedding, in the midst of one, at its end. */
+static void embeddings_go_on_from_a_place(void) {
+    rig r;
+    rig_open(&r, TR_TINY_RANDOM, 1, 512);
+    const char *json = "{\"input\":[\"one\",\"another\",\"third\"]}";
+    tr_submit head = rig_plenty;
+    head.op = TR_OP_EMBED;
+    rig_submit(&r, 1, &head, NULL, json);
+    while (tr_engine_step(r.engine)) {
+    }
+    rig_stream whole = *rig_of(&r, 1);
+    CU_ASSERT_EQUAL_FATAL(whole.token_count, 6); /* a place a DELTA */
+    CU_ASSERT_EQUAL(whole.tokens[4], 2);
+    int32_t numbers = whole.tokens[5];
+    CU_ASSERT_EQUAL((size_t)numbers * 3 * sizeof(float), whole.size);
+    static const int32_t inputs[] = {0, 0, 1, 2, 2};
+    const int32_t sent[] = {0, 5, numbers, numbers - 1, numbers};
+    for (uint64_t i = 0; i < 5; i++) {
+        int32_t place[2] = {inputs[i], sent[i]};
+        size_t skipped = (size_t)(inputs[i] * numbers + sent[i]) * sizeof(float);
+        head.resume_count = 2;
+        rig_submit(&r, 10 + i, &head, place, json);
+        while (tr_engine_step(r.engine)) {
+        }
+        rig_stream *s = rig_of(&r, 10 + i);
+        CU_ASSERT_EQUAL(s->err, TR_OK);
+        CU_ASSERT_EQUAL(s->terminals, 1);
+        CU_ASSERT_EQUAL_FATAL(s->size, whole.size - skipped);
+        CU_ASSERT_EQUAL(memcmp(s->text, whole.text + skipped, s->size), 0);
+        CU_ASSERT_EQUAL(s->usage.in, whole.usage.in);
+    }
+    rig_submit(&r, 20, &head, (int32_t[]){3, 0}, json);
+    rig_submit(&r, 21, &head, (int32_t[]){0, numbers + 1}, json);
+    while (tr_engine_step(r.engine)) {
+    }
+    CU_ASSERT_EQUAL(rig_of(&r, 20)->err, TR_ERR_INVALID);
+    CU_ASSERT_EQUAL(rig_of(&r, 21)->err, TR_ERR_INVALID);
+    rig_close(&r);
+}
+
 static void over_long_prompt_says_both_lengths(void) {
     rig r;
     rig_open(&r, TR_TINY_CHAIN, 1, 256);
@@ -471,6 +511,7 @@ int main(void) {
         T(control_token_in_user_text_is_plain_text),
         T(count_is_what_a_chat_uses),
         T(embeddings_have_length_one_and_their_index),
+        T(embeddings_go_on_from_a_place),
         T(over_long_prompt_says_both_lengths),
         T(a_prompt_beyond_all_reason_is_refused_by_its_size),
         T(streams_go_on_while_a_request_is_read),
