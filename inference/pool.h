@@ -10,7 +10,7 @@
  * A local worker is started as
  *     PROGRAM --dial URL --nonce HEX --name MODEL --model FILE --sequences N --context N --threads
  * N
- *             --gpu-layers N
+ *             --gpu-layers N --log-level LEVEL --log-format FORMAT
  * with OMP_WAIT_POLICY=passive and GGML_NO_BACKTRACE=1. It dials URL, sends HELLO (role worker,
  * that nonce), waits for WELCOME, loads, answers every PING also while it loads or decodes, and
  * says PONG{load_percent 100} unasked when it is ready. One that cannot load sends FAIL{ref 0} with

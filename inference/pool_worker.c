@@ -8,8 +8,8 @@
  * help. Runs on its shard only.
  *
  * Heartbeats: PING every 100 ms while it loads, every second while it has streams, else every 5 s;
- * at least two in silence_ms. No answer for silence_ms, or work without progress for hang_ms, and
- * it is lost.
+ * at least two in silence_ms. It brings the level of the log along. No answer for silence_ms, or
+ * work without progress for hang_ms, and it is lost.
  */
 #include "inference/pool_worker.h"
 
@@ -177,6 +177,10 @@ static tr_err start_process(tr_self *self, tri_worker *w) {
                                 numbers[3],
                                 "--chat-template",
                                 spec->chat_template,
+                                "--log-level",
+                                tr_log_level_name(tr_log_level_now()),
+                                "--log-format",
+                                tr_log_format_now() == TR_LOG_JSON ? "json" : "logfmt",
                                 NULL};
     /* Spinning threads on shared cores made decoding 50 times slower. */
     static const char *const env[] = {"OMP_WAIT_POLICY=passive", "GGML_NO_BACKTRACE=1", NULL};
@@ -282,7 +286,8 @@ static tr_err beat(tr_self *self, tri_worker *w) {
     if (ping == NULL) {
         return TR_ERR_NOMEM;
     }
-    ((tr_ping *)ping->data)->number = ++w->ping_number;
+    *(tr_ping *)ping->data =
+        (tr_ping){.number = ++w->ping_number, .log_level = (uint32_t)tr_log_level_now() + 1};
     tr_err err = tr_link_send(w->link, self, ping, 0);
     tr_msg_free(ping);
     if (err == TR_ERR_STALLED) {

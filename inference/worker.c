@@ -212,6 +212,13 @@ static tr_err refused(tr_self *self, door *d, const tr_msg *msg) {
     return !d->args.spec->joins || hopeless ? TR_DONE : TR_ERR_CLOSED;
 }
 
+/* A worker that the daemon started writes to the daemon's log; one that joined keeps its own. */
+static void take_level(const door *d, const tr_ping *ping) {
+    if (!d->args.spec->joins && ping->log_level > 0 && ping->log_level <= TR_LOG_N) {
+        tr_log_set_level((tr_log_level)(ping->log_level - 1));
+    }
+}
+
 static tr_err on_frame(tr_self *self, void *state, tr_msg **msg) {
     door *d = state;
     d->heard_us = tr_now_us(self);
@@ -219,6 +226,7 @@ static tr_err on_frame(tr_self *self, void *state, tr_msg **msg) {
     case TR_KIND_WELCOME:
         return welcomed(self, d);
     case TR_KIND_PING:
+        take_level(d, (const tr_ping *)(*msg)->data);
         return d->state == DOOR_OPEN ? say_pong(self, d, ((const tr_ping *)(*msg)->data)->number)
                                      : TR_ERR_PROTOCOL;
     case TR_KIND_FAIL:

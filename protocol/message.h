@@ -134,7 +134,7 @@ typedef struct tr_ping {
     uint32_t busy;  /* 1 while a decode or a load runs */
     uint32_t active;
     uint32_t load_percent; /* 100 = the model is loaded */
-    uint32_t reserved;
+    uint32_t log_level; /* in a PING to a worker: 1 error, 2 warn, 3 info, 4 debug; 0 = as it is */
 } tr_ping;
 
 _Static_assert(sizeof(tr_submit) == 44, "wire");

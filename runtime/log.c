@@ -45,6 +45,14 @@ void tr_log_set_level(tr_log_level level) {
     atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
 }
 
+tr_log_level tr_log_level_now(void) {
+    return (tr_log_level)atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
+tr_log_format tr_log_format_now(void) {
+    return (tr_log_format)atomic_load_explicit(&log_format, memory_order_relaxed);
+}
+
 bool tr_log_on(tr_log_level level) {
     return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);
 }

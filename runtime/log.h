@@ -20,6 +20,8 @@ typedef enum tr_log_format { TR_LOG_LOGFMT, TR_LOG_JSON } tr_log_format;
 /* Process-wide; any thread, at run time. */
 void tr_log_set(tr_log_format format, tr_log_level level, int fd);
 void tr_log_set_level(tr_log_level level);
+tr_log_level tr_log_level_now(void);
+tr_log_format tr_log_format_now(void);
 bool tr_log_on(tr_log_level level);
 const char *tr_log_level_name(tr_log_level level);
 TR_MUST_USE bool tr_log_level_parse(const char *name, tr_log_level *ret);

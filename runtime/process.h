@@ -27,10 +27,10 @@ typedef struct tr_process_event {
 } tr_process_event;
 
 typedef struct tr_process_spec {
-    const char *const *argv; /* NULL-terminated; argv[0] is a path; copied */
-    const char *const
-        *env_add; /* "NAME=value", NULL-terminated, added to the daemon's; copied; may be NULL */
-    bool memory_victim; /* the kernel's out-of-memory killer takes it before the daemon */
+    const char *const *argv;    /* NULL-terminated; argv[0] is a path; copied */
+    const char *const *env_add; /* "NAME=value", NULL-terminated, beside what a child may have of
+                                   the daemon's (tr_process_env_may_pass); copied; may be NULL */
+    bool memory_victim;         /* the kernel's out-of-memory killer takes it before the daemon */
 } tr_process_spec;
 
 struct tr_process_table {
@@ -46,6 +46,11 @@ struct tr_process_table {
     void (*abandon)(tr_process *process);
     void (*free)(tr_process_table *table); /* use tr_process_table_free */
 };
+
+/* Whether a variable of the daemon's ("NAME=value") reaches its children: only those that a program
+ * needs to run, or to find its processors, since the others may be providers' keys, and children
+ * read files from foreign hands. */
+bool tr_process_env_may_pass(const char *variable);
 
 /* Linux's; made once a node. free() kills and reaps what still runs and blocks until it is gone:
  * after tr_node_end_actors (whose stop() may abandon), before tr_node_free. NULL is fine. */

@@ -314,7 +314,53 @@ static void measure(const char *const *list, size_t *count, size_t *size) {
     }
 }
 
-/* One block: the pointers, then the strings. Of `second`, a name that `first` has is left out. */
+static bool is_among(const char *variable, const char *const *names, bool whole) {
+    for (; *names != NULL; names++) {
+        size_t size = strlen(*names);
+        if (strncmp(variable, *names, size) == 0 && (!whole || variable[size] == '=')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tr_process_env_may_pass(const char *variable) {
+    static const char *const names[] = {"PATH",
+                                        "HOME",
+                                        "USER",
+                                        "LOGNAME",
+                                        "TZ",
+                                        "LANG",
+                                        "LANGUAGE",
+                                        "TMPDIR",
+                                        "XDG_RUNTIME_DIR",
+                                        "XDG_CACHE_HOME",
+                                        "LD_LIBRARY_PATH",
+                                        "LD_PRELOAD",
+                                        "ASAN_OPTIONS",
+                                        "LSAN_OPTIONS",
+                                        "TSAN_OPTIONS",
+                                        "UBSAN_OPTIONS",
+                                        "LLVM_PROFILE_FILE",
+                                        NULL};
+    static const char *const beginnings[] = {
+        "LC_",   "OMP_",  "GOMP_", "KMP_", "GGML_", "LLAMA_", "CUDA_",   "NVIDIA_", "HIP_", "HSA_",
+        "ROCR_", "ROCM_", "GPU_",  "VK_",  "MESA_", "SYCL_",  "ONEAPI_", "ZE_",     NULL};
+    static const char *const secret[] = {"KEY", "TOKEN", "SECRET", "PASSW", NULL};
+    if (is_among(variable, names, true)) {
+        return true;
+    }
+    const char *end = strchr(variable, '=');
+    for (const char *at = variable; end != NULL && at < end; at++) {
+        if (is_among(at, secret, false)) {
+            return false; /* LLAMA_API_KEY is a provider's */
+        }
+    }
+    return is_among(variable, beginnings, false);
+}
+
+/* One block: the pointers, then the strings. Of `second`, a name that `first` has is left out, and
+ * so is what a child must not have. */
 static char **copy_strings(const char *const *first, const char *const *second) {
     size_t count = 1;
     size_t size = 0;
@@ -332,7 +378,7 @@ static char **copy_strings(const char *const *first, const char *const *second) 
     size_t firsts = at;
     for (; second != NULL && *second != NULL; second++) {
         size_t name = strcspn(*second, "=") + 1;
-        bool hidden = false;
+        bool hidden = !tr_process_env_may_pass(*second);
         for (size_t i = 0; i < firsts && !hidden; i++) {
             hidden = strncmp(copy[i], *second, name) == 0;
         }

@@ -56,9 +56,9 @@ typedef struct pool_worker {
     uint32_t percent;
     uint64_t ticks;
     bool busy;
-    bool dying; /* the stage ends it between steps */
-    int death;  /* the signal */
-    uint32_t pings;
+    bool dying;                /* the stage ends it between steps */
+    int death;                 /* the signal */
+    uint32_t pings, log_level; /* what the last PING said */
     uint32_t credits;
     char refusal[512]; /* FAIL{ref 0} of the pool */
     bool overbooked;   /* had more streams at once than it takes */

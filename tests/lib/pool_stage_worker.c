@@ -98,6 +98,7 @@ static tr_err worker_frame(tr_self *self, void *state, tr_msg **msg) {
         break;
     case TR_KIND_PING:
         w->pings++;
+        w->log_level = ((const tr_ping *)(*msg)->data)->log_level;
         if (!w->silent) {
             say_pong(self, w, ((const tr_ping *)(*msg)->data)->number);
         }

@@ -132,6 +132,35 @@ static void a_missing_or_corrupt_model_file_is_said_and_mended(void) {
     local_stop(&the);
 }
 
+static bool environment_of(pid_t pid, char *buf, size_t size) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    FILE *in = fopen(path, "re");
+    size_t got = in != NULL ? fread(buf, 1, size - 1, in) : 0;
+    if (in != NULL) {
+        fclose(in);
+    }
+    for (size_t i = 0; i < got; i++) {
+        buf[i] = buf[i] != '\0' ? buf[i] : '\n';
+    }
+    buf[got] = '\0';
+    return got > 0;
+}
+
+static void a_worker_does_not_hold_the_keys_of_providers(void) {
+    static char environment[65536];
+    setenv("OPENAI_API_KEY", "sk-very-secret", 1);
+    set_up(TR_TINY_CHAIN, 1);
+    CU_ASSERT_EQUAL(tr_load(the.client, "tiny"), TR_OK);
+    CU_ASSERT_TRUE(environment_of(local_worker(&the, false), environment, sizeof environment));
+    CU_ASSERT_PTR_NULL(strstr(environment, "very-secret"));
+    CU_ASSERT_PTR_NULL(strstr(environment, "OPENAI"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(environment, "OMP_WAIT_POLICY=passive"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(environment, "PATH="));
+    local_stop(&the);
+    unsetenv("OPENAI_API_KEY");
+}
+
 static void unload_ends_the_processes_and_the_next_request_starts_them(void) {
     set_up(TR_TINY_CHAIN, 2);
     CU_ASSERT_EQUAL(tr_load(the.client, "tiny"), TR_OK);
@@ -250,6 +279,7 @@ int main(void) {
         PUPPET_TEST(streams_of_two_workers_go_on_when_both_are_killed),
         PUPPET_TEST(a_client_that_leaves_frees_its_sequence_within_100_ms),
         PUPPET_TEST(a_missing_or_corrupt_model_file_is_said_and_mended),
+        PUPPET_TEST(a_worker_does_not_hold_the_keys_of_providers),
         PUPPET_TEST(unload_ends_the_processes_and_the_next_request_starts_them),
         PUPPET_TEST(a_worker_that_stands_still_is_replaced_and_its_stream_goes_on),
         PUPPET_TEST(a_stream_goes_on_at_another_joined_worker),

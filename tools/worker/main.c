@@ -34,6 +34,7 @@ static const char usage_text[] =
     "    --tokens N            tokens an answer at most (64)\n"
     "    --rounds N            of which the median counts (3)\n"
     "  --log-level LEVEL     error, warn, info, debug (info)\n"
+    "  --log-format FORMAT   logfmt, json (logfmt)\n"
     "  --version, --help\n"
     "\n"
     "trouped starts workers itself, with --dial URL --nonce HEX.\n";
@@ -56,6 +57,7 @@ enum {
     OPT_TOKENS,
     OPT_ROUNDS,
     OPT_LOG_LEVEL,
+    OPT_LOG_FORMAT,
     OPT_VERSION,
     OPT_HELP,
 };
@@ -78,6 +80,7 @@ static const struct option options[] = {
     {"tokens", required_argument, NULL, OPT_TOKENS},
     {"rounds", required_argument, NULL, OPT_ROUNDS},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"log-format", required_argument, NULL, OPT_LOG_FORMAT},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
@@ -134,6 +137,15 @@ static int take_level(void) {
     return 0;
 }
 
+static int take_format(void) {
+    bool json = strcmp(optarg, "json") == 0;
+    if (!json && strcmp(optarg, "logfmt") != 0) {
+        return wrong("log-format", optarg, "logfmt or json");
+    }
+    tr_log_set(json ? TR_LOG_JSON : TR_LOG_LOGFMT, tr_log_level_now(), STDERR_FILENO);
+    return 0;
+}
+
 static int take_option(asked *a, int option, const char *name) {
     tr_worker_spec *w = &a->worker;
     long layers = 0;
@@ -182,6 +194,8 @@ static int take_option(asked *a, int option, const char *name) {
         return take_uint(name, 1, 1000, &a->bench.rounds);
     case OPT_LOG_LEVEL:
         return take_level();
+    case OPT_LOG_FORMAT:
+        return take_format();
     case OPT_VERSION:
         printf("troupe-worker %s (libllama %s)\n", TROUPE_VERSION, tr_engine_version());
         a->answered = true;

@@ -25,7 +25,9 @@ static void a_worker_is_told_all_that_it_needs(void) {
     spec.gpu_layers = 7;
     spec.chat_template = "chatml";
     set_up(&spec, NULL);
+    tr_log_set(TR_LOG_JSON, TR_LOG_DEBUG, STDERR_FILENO);
     load();
+    tr_log_set(TR_LOG_LOGFMT, TR_LOG_ERROR, STDERR_FILENO);
     static const char *const argv[] = {"/bin/troupe-worker",
                                        "--dial",
                                        POOL_STAGE_URL,
@@ -44,7 +46,11 @@ static void a_worker_is_told_all_that_it_needs(void) {
                                        "--gpu-layers",
                                        "7",
                                        "--chat-template",
-                                       "chatml"};
+                                       "chatml",
+                                       "--log-level",
+                                       "debug",
+                                       "--log-format",
+                                       "json"};
     int32_t pid = pool_stage_worker(&the.stage, 0)->pid;
     for (uint32_t i = 0; i < sizeof argv / sizeof *argv; i++) {
         const char *arg = tr_fake_process_arg(the.stage.processes, pid, i);
@@ -55,10 +61,22 @@ static void a_worker_is_told_all_that_it_needs(void) {
             CU_ASSERT_EQUAL(strspn(arg, "0123456789abcdef"), 16);
         }
     }
-    CU_ASSERT_PTR_NULL(tr_fake_process_arg(the.stage.processes, pid, 19));
+    CU_ASSERT_PTR_NULL(tr_fake_process_arg(the.stage.processes, pid, 23));
     const char *policy = tr_fake_process_env(the.stage.processes, pid, "OMP_WAIT_POLICY");
     CU_ASSERT_PTR_NOT_NULL_FATAL(policy);
     CU_ASSERT_STRING_EQUAL(policy, "passive");
+    tear_down();
+}
+
+static void the_level_of_the_log_reaches_workers_that_run(void) {
+    set_up(&plain, NULL);
+    load();
+    tr_log_set_level(TR_LOG_DEBUG);
+    pool_stage_wait_ms(&the.stage, 6000);
+    CU_ASSERT_EQUAL(pool_stage_worker(&the.stage, 0)->log_level, 1 + TR_LOG_DEBUG);
+    tr_log_set_level(TR_LOG_ERROR);
+    pool_stage_wait_ms(&the.stage, 6000);
+    CU_ASSERT_EQUAL(pool_stage_worker(&the.stage, 0)->log_level, 1 + TR_LOG_ERROR);
     tear_down();
 }
 
@@ -508,6 +526,7 @@ int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(the_first_request_loads_the_model),
         PUPPET_TEST(a_worker_is_told_all_that_it_needs),
+        PUPPET_TEST(the_level_of_the_log_reaches_workers_that_run),
         PUPPET_TEST(preload_loads_before_anybody_asks),
         PUPPET_TEST(progress_of_a_load_is_told_and_waiters_wait),
         PUPPET_TEST(a_load_that_fails_ends_waiters_with_the_workers_own_words),

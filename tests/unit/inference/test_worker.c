@@ -271,6 +271,16 @@ static void pong_tells_what_it_does(void) {
     CU_ASSERT_EQUAL(pong->number, 4711);
     CU_ASSERT_EQUAL(pong->load_percent, 100);
     CU_ASSERT_TRUE(pong->ticks > 0);
+    tr_log_level before = tr_log_level_now();
+    ping.log_level = 1 + TR_LOG_DEBUG;
+    send_frame(&s, TR_KIND_PING, 0, &ping, sizeof ping, NULL);
+    wait_for(&s, TR_KIND_PONG);
+    CU_ASSERT_EQUAL(tr_log_level_now(), TR_LOG_DEBUG);
+    ping.log_level = 0; /* of a pool that does not say */
+    send_frame(&s, TR_KIND_PING, 0, &ping, sizeof ping, NULL);
+    wait_for(&s, TR_KIND_PONG);
+    CU_ASSERT_EQUAL(tr_log_level_now(), TR_LOG_DEBUG);
+    tr_log_set_level(before);
     close(s.peer); /* in the middle of a request */
     s.peer = -1;
     CU_ASSERT_EQUAL(end(&s), 0);
