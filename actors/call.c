@@ -42,6 +42,9 @@ static const bool may[STATE_N][STATE_N] = {
 /* Less room than this counts as none. */
 #define ROOM_min 512U
 
+/* Deaths of workers that one request may write into the log. */
+#define RESUMES_LOGGED 5U
+
 /* The token ids of an owed refund gather up to this many bytes. */
 #define REFUND_BYTES 4096U
 
@@ -114,8 +117,8 @@ static void set_usage(tr_self *self, const call *c, tr_usage_wire *usage) {
 }
 
 static tr_str label_of(const call *c) {
-    size_t size = strlen(c->target.label);
-    return (tr_str){c->target.label, size < TR_NAME_max ? size : TR_NAME_max};
+    const char *label = c->target.label;
+    return (tr_str){label, tr_utf8_cut(label, strlen(label), TR_NAME_max)};
 }
 
 static uint16_t attempts_of(const call *c) {
@@ -142,9 +145,11 @@ static tr_err fail(tr_self *self, call *c, tr_fail head, tr_str message) {
     if (tr_log_on(TR_LOG_INFO)) {
         char quoted[256];
         char id[TR_ID_FMT_size];
-        tr_log(TR_LOG_INFO, self, "request failed", "request=%s target=%s err=%s ms=%u why=%s",
+        tr_log(TR_LOG_INFO, self, "request failed",
+               "request=%s target=%s err=%s ms=%u resumes=%u why=%s",
                tr_id_format(tr_self_id(self), id), c->target.label, tr_err_name((tr_err)head.err),
-               head.usage.total_ms, tr_log_quote(message.ptr, message.size, quoted, sizeof quoted));
+               head.usage.total_ms, c->resumes,
+               tr_log_quote(message.ptr, message.size, quoted, sizeof quoted));
     }
     return finish(self, c, tr_msg_fail(&head, &view));
 }
@@ -157,9 +162,8 @@ __attribute__((format(printf, 4, 5))) static tr_err failf(tr_self *self, call *c
     /* clang 14 loses sight of va_start here. NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    size_t length = strlen(text);
     tr_fail head = {.err = (uint16_t)err, .usage.cost = __builtin_nan("")};
-    return fail(self, c, head, (tr_str){text, tr_utf8_cut(text, length, length)});
+    return fail(self, c, head, (tr_str){text, tr_utf8_mend(text, strlen(text))});
 }
 
 /* Leaves backend and gate: the one place where an attempt's holdings are given back. */
@@ -393,8 +397,8 @@ static tr_err resume(tr_self *self, call *c) {
     c->backend_owes = false;
     if (c->seq > c->seq_at_attempt) {
         c->barren = 0;
-    } else if (!is_starved(c)) {
-        c->barren++; /* without credit it had no chance to show a token */
+    } else if (!is_shut(c)) {
+        c->barren++; /* without credit for a token it had no chance to show one */
     }
     c->resumes++;
     leave_attempt(self, c, TR_ERR_CRASHED);
@@ -411,9 +415,12 @@ static tr_err resume(tr_self *self, call *c) {
             "again",
             c->barren);
     }
-    if (tr_log_on(TR_LOG_WARN)) {
+    if (c->resumes <= RESUMES_LOGGED && tr_log_on(TR_LOG_WARN)) {
         char id[TR_ID_FMT_size];
-        tr_log(TR_LOG_WARN, self, "a worker died; another goes on",
+        tr_log(TR_LOG_WARN, self,
+               c->resumes < RESUMES_LOGGED ? "a worker died; another goes on"
+                                           : "a worker died; another goes on; more of this are "
+                                             "only counted, in the request's last line",
                "request=%s target=%s tokens=%u resumes=%u", tr_id_format(tr_self_id(self), id),
                c->target.label, c->token_count, c->resumes);
     }
@@ -424,7 +431,7 @@ static tr_err resume(tr_self *self, call *c) {
 
 static uint32_t or_default(uint32_t value, uint32_t otherwise) {
     uint32_t ms = value != 0 ? value : otherwise;
-    return ms != 0 ? ms : TR_TIMEOUT_MS_max;
+    return ms != 0 && ms < TR_TIMEOUT_MS_max ? ms : TR_TIMEOUT_MS_max;
 }
 
 static tr_err submitted(tr_self *self, call *c, tr_msg *msg) {

@@ -4,6 +4,7 @@
  * message is ever half sent. Called by the engine.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "inference/engine_internal.h"
@@ -35,10 +36,11 @@ static void emit(tr_engine *engine, const tri_seq *seq, tr_msg *msg) {
 
 void tri_emit_fail(tr_engine *engine, const tri_seq *seq, tr_err err, uint16_t flags,
                    const char *why) {
-    const char *text = why[0] != '\0' ? why : tr_err_text(err);
+    char text[TR_MESSAGE_max + 1]; /* libllama and file names may say anything */
+    snprintf(text, sizeof text, "%s", why[0] != '\0' ? why : tr_err_text(err));
     tr_fail head = {.usage = usage_of(seq), .err = (uint16_t)err, .flags = flags, .attempts = 1};
     tr_end_view view = {
-        .message = {text, tr_utf8_cut(text, strlen(text), TR_MESSAGE_max)},
+        .message = {text, tr_utf8_mend(text, strlen(text))},
         .target = {engine->model_name, strlen(engine->model_name)},
     };
     emit(engine, seq, tr_msg_fail(&head, &view));

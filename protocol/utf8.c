@@ -1,5 +1,5 @@
-/* UTF-8 (RFC 3629): validity and cutting at a character. Called on every text that enters and on
- * every piece that is sent on, so runs of ASCII are checked eight bytes at a time. */
+/* UTF-8 (RFC 3629): validity, mending and cutting at a character. Called on every text that enters
+ * and on every piece that is sent on, so runs of ASCII are checked eight bytes at a time. */
 #include "protocol/utf8.h"
 
 #include <stdint.h>
@@ -70,4 +70,33 @@ size_t tr_utf8_cut(const char *text, size_t size, size_t max) {
         cut--;
     }
     return ((uint8_t)text[cut] & 0xc0) == 0x80 ? max : cut;
+}
+
+/* Whether the text's last bytes are a character's first ones. */
+static bool is_cut(const uint8_t *at, size_t size) {
+    size_t length = at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
+    if (at[0] < 0xc2 || at[0] > 0xf4 || size >= length) {
+        return false;
+    }
+    for (size_t i = 1; i < size; i++) {
+        if ((at[i] & 0xc0) != 0x80) {
+            return false;
+        }
+    }
+    return true;
+}
+
+size_t tr_utf8_mend(char *text, size_t size) {
+    uint8_t *at = (uint8_t *)text;
+    for (size_t i = 0; i < size;) {
+        size_t length = at[i] != 0 ? character(at + i, size - i) : 0;
+        if (length > 0) {
+            i += length;
+        } else if (is_cut(at + i, size - i)) {
+            return i;
+        } else {
+            at[i++] = '?';
+        }
+    }
+    return size;
 }

@@ -177,6 +177,14 @@ static tr_err take_slot(tri_provider *provider, uint32_t *ret) {
     return TR_OK;
 }
 
+/* "provider/model" as far as a name may go: either side may name a model as long as that alone. */
+static void set_target(const tri_provider *provider, char to[TR_NAME_max + 1], tr_str model) {
+    size_t used = (size_t)snprintf(to, TR_NAME_max + 1, "%s/", provider->spec.name);
+    size_t size = tr_utf8_cut(model.ptr, model.size, TR_NAME_max - used);
+    memcpy(to + used, model.ptr, size);
+    to[used + size] = '\0';
+}
+
 /* On an error, *ret is what must be forgotten again, or NULL. Takes out->body on success. */
 static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tri_outgoing *out,
                     tri_request **ret) {
@@ -202,8 +210,7 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     request->credit_messages = head->credit_messages;
     request->credit_bytes = head->credit_bytes;
     request->started_us = tr_now_us(self);
-    snprintf(request->target, sizeof(request->target), "%s/%.*s", provider->spec.name,
-             (int)view.target.size, view.target.ptr);
+    set_target(provider, request->target, view.target);
     err = tr_monitor(self, msg->from, &request->monitor);
     request->abort = tr_http_abort_msg(request->http_ref, false);
     if (err == TR_OK && request->abort == NULL) {
@@ -440,12 +447,11 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
     const tr_outcome *outcome = tr_decoder_outcome(request->decoder);
     const char *id = request->request_id[0] != '\0' ? request->request_id : outcome->id;
     tr_err err = request->err != TR_OK ? request->err : outcome->err;
-    char target[sizeof(request->target)];
-    snprintf(target, sizeof(target), "%s", request->target);
     if (outcome->model[0] != '\0') {
-        snprintf(target, sizeof(target), "%s/%s", provider->spec.name, outcome->model);
+        set_target(provider, request->target, (tr_str){outcome->model, strlen(outcome->model)});
     }
-    tr_end_view view = {.target = {target, strlen(target)}, .request_id = {id, strlen(id)}};
+    tr_end_view view = {.target = {request->target, strlen(request->target)},
+                        .request_id = {id, strlen(id)}};
     tr_msg *msg = NULL;
     if (err == TR_OK) {
         tr_done done = {.finish = outcome->finish == 0 ? TR_FINISH_OTHER : outcome->finish,
@@ -461,7 +467,7 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
             snprintf(text, sizeof(text), "%s", tr_err_text(err));
         }
         hide_key(provider, text);
-        view.message = (tr_str){text, strlen(text)};
+        view.message = (tr_str){text, tr_utf8_mend(text, strlen(text))};
         bool advised = request->has_retry_after || outcome->retry_after_ms > 0;
         uint32_t after_ms =
             request->has_retry_after ? request->retry_after_ms : outcome->retry_after_ms;

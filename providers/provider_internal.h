@@ -30,7 +30,7 @@ typedef struct tri_request {
     tr_err err;         /* of the end, where the decoder does not tell */
     char message[512];  /* of the same */
     char request_id[128];
-    char target[TR_PROVIDER_NAME_max + TR_NAME_max + 2];
+    char target[TR_NAME_max + 1];
 } tri_request;
 
 typedef struct tri_provider {

@@ -56,6 +56,9 @@ static heard decode(const char *bytes, size_t size, size_t step, uint8_t how) {
     TR_ASSERT(heard.err == TR_DONE || outcome->err == heard.err);
     TR_ASSERT(heard.err == TR_DONE || outcome->message[0] != '\0');
     TR_ASSERT(tr_utf8_valid(outcome->message, strlen(outcome->message)));
+    TR_ASSERT(tr_utf8_valid(outcome->model, strlen(outcome->model)));
+    TR_ASSERT(tr_utf8_valid(outcome->id, strlen(outcome->id)));
+    mix(&heard, outcome->model, strlen(outcome->model));
     mix(&heard, outcome->message, strlen(outcome->message));
     tr_decoder_free(decoder);
     return heard;

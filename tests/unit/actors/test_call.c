@@ -118,6 +118,52 @@ static void failure_of_the_backend_is_passed_on_once(void) {
     rig_down(&r);
 }
 
+/* ---- texts ---- */
+
+#define SUN "\xe6\x97\xa5" /* three bytes */
+
+/* "echo/" and 85 characters of three bytes are more than a target may have, and 255 is inside one.
+ */
+static void long_name_is_cut_at_a_character(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    char model[TR_NAME_max];
+    for (size_t i = 0; i < sizeof model; i++) {
+        model[i] = SUN[i % 3];
+    }
+    tr_body *body = tr_body_new(0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(body);
+    tr_submit head = {.op = TR_OP_CHAT, .credit_messages = 1, .credit_bytes = 50000};
+    tr_submit_view view = {.target = {model, sizeof model}, .provider = {"echo", 4}};
+    stand_in_do(&r.door, rig_spawn, &r);
+    stand_in_monitor(&r.door, r.call);
+    stand_in_send(&r.door, r.call, tr_msg_submit(&head, &view, body), DOOR_REF);
+    const tr_msg *fail = r.door.head;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(fail);
+    CU_ASSERT_EQUAL(tr_wire_check(fail->kind, fail->data, fail->size), TR_OK);
+    tr_str target = tr_fail_read((const tr_fail *)(const void *)fail->data).target;
+    CU_ASSERT_EQUAL(target.size, 254);
+    rig_expect_end(&r, TR_KIND_FAIL, TR_ERR_SERVER); /* the rig has no limiter:echo */
+    rig_down(&r);
+}
+
+static void long_sentence_is_cut_at_a_character(void) {
+    char suns[3 * 1000 + 1];
+    for (size_t i = 0; i < sizeof suns - 1; i++) {
+        suns[i] = SUN[i % 3];
+    }
+    suns[sizeof suns - 1] = '\0';
+    static const char *const fronts[] = {"", "a", "ab", "\xff", "a\xe6\x97"};
+    for (size_t i = 0; i < sizeof fronts / sizeof *fronts; i++) {
+        tr_msg *fail = tr_msg_failf(TR_ERR_INVALID, "%s%s", fronts[i], suns);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(fail);
+        CU_ASSERT_EQUAL(tr_wire_check(fail->kind, fail->data, fail->size), TR_OK);
+        tr_str message = tr_fail_read((const tr_fail *)(const void *)fail->data).message;
+        CU_ASSERT(message.size > TR_MESSAGE_max - 3 && message.size <= TR_MESSAGE_max);
+        tr_msg_free(fail);
+    }
+}
+
 /* ---- cancelling ---- */
 
 static void cancel_ends_backend_and_gate(void) {
@@ -353,6 +399,8 @@ int main(void) {
         PUPPET_TEST(gate_that_is_gone_fails_the_request),
         PUPPET_TEST(stream_outlives_its_gate),
         PUPPET_TEST(failure_of_the_backend_is_passed_on_once),
+        PUPPET_TEST(long_name_is_cut_at_a_character),
+        PUPPET_TEST(long_sentence_is_cut_at_a_character),
         PUPPET_TEST(cancel_ends_backend_and_gate),
         PUPPET_TEST(cancel_withdraws_from_the_line),
         PUPPET_TEST(backend_beyond_its_messages_is_stopped),

@@ -1,7 +1,10 @@
 /* A backend's death in the middle of a stream: what another gets, and when the request fails. */
 #include <CUnit/Basic.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "runtime/log.h"
 #include "tests/unit/actors/call_rig.h"
 
 static tr_msg *resumable(void) {
@@ -114,6 +117,59 @@ static void request_that_kills_three_backends_without_a_token_fails(void) {
     rig_down(&r);
 }
 
+/* Little credit is enough for a token, so that its lack is no excuse. */
+static void request_with_little_credit_that_kills_three_backends_fails_too(void) {
+    static const uint32_t credits[] = {512, 16384, TR_DELTA_max - 1};
+    for (size_t i = 0; i < sizeof credits / sizeof *credits; i++) {
+        call_rig r;
+        rig_up(&r, 1);
+        rig_begin(&r, "tiny", 100, credits[i]);
+        tr_msg_free(rig_grant(&r, &r.backend));
+        stand_in_send(&r.backend, r.call, resumable(), 1);
+        tr_msg_free(expect_resume(&r, &r.backend, 2, 1, r.backend.id));
+        stand_in_send(&r.backend, r.call, resumable(), 2);
+        tr_msg_free(expect_resume(&r, &r.backend, 3, 2, r.backend.id));
+        stand_in_send(&r.backend, r.call, resumable(), 3);
+        rig_expect_end(&r, TR_KIND_FAIL, TR_ERR_CRASHED);
+        rig_expect_settled(&r, 3);
+        rig_down(&r);
+    }
+}
+
+/* A worker that brings one token and dies, again and again, must not fill the log. */
+static void resumes_are_logged_a_few_times_and_then_counted(void) {
+    int ends[2];
+    CU_ASSERT_EQUAL_FATAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+    call_rig r;
+    rig_up(&r, 1);
+    tr_log_set(TR_LOG_LOGFMT, TR_LOG_INFO, ends[1]);
+    rig_stream(&r);
+    for (uint32_t i = 1; i <= 50; i++) {
+        stand_in_send(&r.backend, r.call, rig_delta(0, "t", (int32_t[]){7}, 1), i);
+        stand_in_clear(&r.door);
+        stand_in_send(&r.backend, r.call, resumable(), i);
+        tr_msg_free(expect_resume(&r, &r.backend, i + 1, (uint8_t)i, r.backend.id));
+    }
+    stand_in_send(&r.backend, r.call, tr_msg_failf(TR_ERR_SERVER, "no more"), 51);
+    tr_log_set(TR_LOG_LOGFMT, TR_LOG_ERROR, STDERR_FILENO);
+    char text[16384];
+    ssize_t size = read(ends[0], text, sizeof text - 1);
+    CU_ASSERT_FATAL(size > 0);
+    text[size] = '\0';
+    uint32_t lines = 0;
+    for (const char *at = text; (at = strstr(at, "another goes on")) != NULL; at++) {
+        lines++;
+    }
+    CU_ASSERT(lines >= 3 && lines <= 8);
+    const char *end = strstr(text, "request failed");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(end);
+    CU_ASSERT_PTR_NOT_NULL(strstr(end, " resumes=50 "));
+    rig_expect_end(&r, TR_KIND_FAIL, TR_ERR_SERVER);
+    rig_down(&r);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void each_new_token_gives_three_lives_again(void) {
     call_rig r;
     rig_up(&r, 1);
@@ -205,7 +261,7 @@ static void unread_stream_without_a_backend_still_has_its_limit(void) {
     rig_down(&r);
 }
 
-static void deaths_while_the_client_reads_too_slowly_are_not_held_against_it(void) {
+static void deaths_while_a_slow_client_leaves_room_for_a_token_count(void) {
     call_rig r;
     rig_up(&r, 1);
     rig_begin(&r, "tiny", 100, TR_DELTA_max - 1); /* room for a token, not for every DELTA */
@@ -214,12 +270,13 @@ static void deaths_while_the_client_reads_too_slowly_are_not_held_against_it(voi
     stand_in_send(&r.backend, r.call, rig_delta(0, "t", &id, 1), 1);
     stand_in_clear(&r.door);
     stand_in_clear(&r.backend);
-    for (uint32_t i = 1; i <= 6; i++) {
+    for (uint32_t i = 1; i <= TR_RESUMES_WITHOUT_TOKEN_max; i++) {
         stand_in_send(&r.backend, r.call, resumable(), i);
         tr_msg_free(expect_resume(&r, &r.backend, i + 1, (uint8_t)i, r.backend.id));
     }
-    stand_in_send(&r.backend, r.call, rig_done(), 7);
-    rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+    /* The first brought one. */
+    stand_in_send(&r.backend, r.call, resumable(), TR_RESUMES_WITHOUT_TOKEN_max + 1);
+    rig_expect_end(&r, TR_KIND_FAIL, TR_ERR_CRASHED);
     rig_down(&r);
 }
 
@@ -425,8 +482,10 @@ int main(void) {
         PUPPET_TEST(another_backend_goes_on_from_the_tokens_so_far),
         PUPPET_TEST(what_an_earlier_attempt_still_says_is_dropped),
         PUPPET_TEST(request_that_kills_three_backends_without_a_token_fails),
+        PUPPET_TEST(request_with_little_credit_that_kills_three_backends_fails_too),
+        PUPPET_TEST(resumes_are_logged_a_few_times_and_then_counted),
         PUPPET_TEST(each_new_token_gives_three_lives_again),
-        PUPPET_TEST(deaths_while_the_client_reads_too_slowly_are_not_held_against_it),
+        PUPPET_TEST(deaths_while_a_slow_client_leaves_room_for_a_token_count),
         PUPPET_TEST(only_a_call_in_the_middle_of_its_answer_goes_before_newcomers),
         PUPPET_TEST(death_of_an_unread_stream_waits_for_credit_and_not_at_the_gate),
         PUPPET_TEST(unread_stream_without_a_backend_still_has_its_limit),

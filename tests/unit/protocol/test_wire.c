@@ -311,6 +311,34 @@ static void unknown_kinds_pass(void) {
     CU_ASSERT_EQUAL(tr_wire_check(0, part, 0), TR_OK);
 }
 
+static void utf8_is_mended_in_place(void) {
+    static const struct {
+        const char *broken, *mended;
+    } cases[] = {
+        {"", ""},
+        {"fine \xc3\xa9", "fine \xc3\xa9"},
+        {"cut \xc3", "cut "},
+        {"cut \xe6\x97", "cut "},
+        {"cut \xf0\x9f\x98", "cut "},
+        {"\xe6", ""},
+        {"\x97 in \xff the \xe6\x97 middle", "? in ? the ?? middle"},
+        {"a lone one at the end \x97", "a lone one at the end ?"},
+        {"\xff", "?"},
+        {"\xed\xa0\x80", "???"}, /* a surrogate */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[64];
+        size_t size = strlen(cases[i].broken);
+        memcpy(text, cases[i].broken, size + 1);
+        size = tr_utf8_mend(text, size);
+        CU_ASSERT_TRUE(tr_utf8_valid(text, size));
+        CU_ASSERT_TRUE(is((tr_str){text, size}, cases[i].mended));
+    }
+    char zero[] = "a\0b";
+    CU_ASSERT_EQUAL(tr_utf8_mend(zero, 3), 3);
+    CU_ASSERT_STRING_EQUAL(zero, "a?b");
+}
+
 static void utf8_is_checked_and_cut_at_characters(void) {
     const char *good[] = {"",
                           "abcdefghijk",
@@ -348,6 +376,7 @@ int main(void) {
         {"submit_keeps_its_limits", submit_keeps_its_limits},
         {"delta_reads_back_and_holds", delta_reads_back_and_holds},
         {"only_opaque_text_may_be_no_utf8", only_opaque_text_may_be_no_utf8},
+        {"utf8_is_mended_in_place", utf8_is_mended_in_place},
         {"terminals_read_back_and_hold", terminals_read_back_and_hold},
         {"a_fail_is_no_success", a_fail_is_no_success},
         {"a_long_message_is_cut_at_a_character", a_long_message_is_cut_at_a_character},

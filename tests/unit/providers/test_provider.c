@@ -244,6 +244,8 @@ static void post(tr_id from, uint64_t ref, tr_msg *msg) {
 
 #define CHAT "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"temperature\":0.5}"
 
+static const char *model_asked = "m1";
+
 static void submit_with(const char *body, const char *base_url, uint32_t messages, uint32_t bytes,
                         uint16_t flags) {
     tr_submit head = {.op = TR_OP_CHAT,
@@ -253,7 +255,8 @@ static void submit_with(const char *body, const char *base_url, uint32_t message
                       .connect_ms = 1234,
                       .first_token_ms = 5678,
                       .total_ms = 91011};
-    tr_submit_view view = {.target = {"m1", 2}, .base_url = {base_url, strlen(base_url)}};
+    tr_submit_view view = {.target = {model_asked, strlen(model_asked)},
+                           .base_url = {base_url, strlen(base_url)}};
     tr_body *text = tr_body_new(strlen(body));
     CU_ASSERT_PTR_NOT_NULL_FATAL(text);
     memcpy(text->bytes, body, strlen(body));
@@ -457,6 +460,40 @@ static void a_missing_key_says_which_variable_the_daemon_lacks(void) {
     close_node();
 }
 
+/* What the client or the server calls the model may be as long as a name may be; the provider's own
+ * name comes on top. */
+static void a_long_name_of_a_model_is_cut_at_a_character(void) {
+    static const char *const letters[] = {"x", "\xe6\x97\xa5"};
+    for (size_t i = 0; i < 4; i++) {
+        const char *letter = letters[i % 2];
+        char model[TR_NAME_max + 1] = "";
+        while (strlen(model) + strlen(letter) <= TR_NAME_max) {
+            strncat(model, letter, 3);
+        }
+        open_node("any", "openai-compatible", "http://127.0.0.1:9/v1");
+        model_asked = i < 2 ? model : "m1";
+        submit(10, 50000);
+        model_asked = "m1";
+        if (i < 2) { /* the client's name, in a FAIL */
+            end(TR_ERR_CONNECT, "nobody there");
+            CU_ASSERT_EQUAL(seen.fails, 1);
+        } else { /* the server's, in a DONE */
+            char chunk[1024];
+            head(200, "content-type: text/event-stream\n");
+            snprintf(chunk, sizeof(chunk),
+                     "data: {\"model\":\"%s\",\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
+                     model);
+            data(chunk);
+            data(STOP);
+            CU_ASSERT_EQUAL(seen.dones, 1);
+        }
+        CU_ASSERT_NSTRING_EQUAL(seen.target, "any/", 4);
+        CU_ASSERT(strlen(seen.target) > TR_NAME_max - 3 && strlen(seen.target) <= TR_NAME_max);
+        at_rest();
+        close_node();
+    }
+}
+
 static void a_refusal_carries_status_words_and_advice_but_no_key(void) {
     setenv("OPENAI_API_KEY", "sk-secret-123456", 1);
     open_node("openai", NULL, NULL);
@@ -652,6 +689,7 @@ int main(void) {
     CU_ADD_TEST(suite, cancel_closes_the_transfer_and_fails_once);
     CU_ADD_TEST(suite, a_dead_caller_takes_its_transfer_with_it);
     CU_ADD_TEST(suite, a_missing_key_says_which_variable_the_daemon_lacks);
+    CU_ADD_TEST(suite, a_long_name_of_a_model_is_cut_at_a_character);
     CU_ADD_TEST(suite, a_refusal_carries_status_words_and_advice_but_no_key);
     CU_ADD_TEST(suite, a_cut_stream_is_truncated_never_done);
     CU_ADD_TEST(suite, an_unreachable_server_fails_with_the_doors_words);
