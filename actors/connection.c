@@ -41,6 +41,7 @@ typedef struct row {
     tr_id actor;
     uint64_t monitor;
     bool control;
+    uint64_t body_size;
     tr_backlog_stream unread;
 } row;
 
@@ -54,6 +55,7 @@ typedef struct connection {
     uint32_t row_count;
     uint32_t controls; /* rows among them */
     uint64_t requests;
+    uint64_t bodies; /* bytes: the rows' body_size, held of the services */
     tr_backlog unread;
 } connection;
 
@@ -113,6 +115,8 @@ static void remove_row(connection *c, row **at) {
     *at = gone->next;
     tr_backlog_ended(&c->unread, &gone->unread);
     c->controls -= gone->control;
+    c->bodies -= gone->body_size;
+    tr_services_release(c->args.services, gone->body_size);
     tr_free(gone);
     c->row_count--;
 }
@@ -297,14 +301,30 @@ static tr_err refuse(tr_self *self, connection *c, uint64_t ref, tr_err err) {
     return answer(self, c, ref, tr_msg_failf(err, "%s", tr_err_text(err)));
 }
 
+static tr_err refuse_body(tr_self *self, connection *c, uint64_t ref) {
+    return answer(self, c, ref,
+                  tr_msg_failf(TR_ERR_OVERLOADED,
+                               "the requests that run hold as many bytes as they may, at most %llu "
+                               "MiB a connection and %llu MiB in all: send it again when some have "
+                               "ended",
+                               TR_BODIES_PER_CLIENT_max >> 20, TR_BODIES_max >> 20));
+}
+
 static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
     uint64_t ref = (*msg)->ref;
     const tr_submit *submit = (const tr_submit *)(*msg)->data;
     uint32_t credit = submit->credit_bytes;
+    uint64_t body_size = (*msg)->body != NULL ? (*msg)->body->size : 0;
+    if (ref == 0) {
+        return close_with(self, c, tr_msg_failf(TR_ERR_PROTOCOL, "ref 0 names no request"));
+    }
     if (*find(c, ref) != NULL) {
         return close_with(
             self, c,
             tr_msg_failf(TR_ERR_PROTOCOL, "ref %" PRIu64 " names a request that still runs", ref));
+    }
+    if (!tr_services_hold(c->args.services, c->bodies, body_size)) {
+        return refuse_body(self, c, ref);
     }
     bool control = submit->op == TR_OP_CONTROL;
     bool too_many = c->row_count >= TR_STREAMS_PER_CLIENT_max ||
@@ -328,8 +348,11 @@ static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
                               tr_msg_new(TR_KIND_DRAINED, 0));
     }
     if (err != TR_OK) {
+        tr_services_release(c->args.services, body_size);
         return refuse(self, c, ref, err);
     }
+    (*find(c, ref))->body_size = body_size; /* released with the row */
+    c->bodies += body_size;
     c->requests++;
     tr_backlog_grant(&c->unread, &(*find(c, ref))->unread, credit);
     err = tr_send(self, actor, msg);

@@ -20,6 +20,7 @@ struct tr_services {
     /* atomic */
     _Atomic uint32_t running; /* with DRAINING as its top bit: one word, so that the last request of
                                * a draining daemon is seen exactly once. seq_cst, partner: itself */
+    _Atomic uint64_t bodies;  /* bytes; relaxed: a sum that orders nothing else */
     _Atomic tr_id company;    /* seq_cst: its partner is the company's stop_asked */
 };
 
@@ -86,6 +87,26 @@ bool tr_services_leave(tr_services *services) {
     uint32_t before = atomic_fetch_sub(&services->running, 1);
     TR_ASSERT((before & ~DRAINING) > 0);
     return before == (DRAINING | 1U);
+}
+
+bool tr_services_hold(tr_services *services, uint64_t of_client, uint64_t bytes) {
+    uint64_t now = atomic_load_explicit(&services->bodies, memory_order_relaxed);
+    do {
+        if (of_client + bytes > TR_BODIES_PER_CLIENT_max || now + bytes > TR_BODIES_max) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&services->bodies, &now, now + bytes,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+void tr_services_release(tr_services *services, uint64_t bytes) {
+    uint64_t before = atomic_fetch_sub_explicit(&services->bodies, bytes, memory_order_relaxed);
+    TR_ASSERT(before >= bytes);
+}
+
+uint64_t tr_services_bodies(const tr_services *services) {
+    return atomic_load_explicit(&services->bodies, memory_order_relaxed);
 }
 
 bool tr_services_drain(tr_services *services) {

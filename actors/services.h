@@ -34,6 +34,12 @@ bool tr_services_stop(tr_services *services);
  * TR_OK and one tr_services_leave later. `leave` true: it was the last of a draining daemon. */
 TR_MUST_USE tr_err tr_services_enter(tr_services *services);
 bool tr_services_leave(tr_services *services);
+/* The bodies of running requests count against TR_BODIES_max, those of one client (of which it has
+ * `of_client` bytes already) against TR_BODIES_PER_CLIENT_max: false beyond either, else true and
+ * one tr_services_release of as many bytes later. */
+TR_MUST_USE bool tr_services_hold(tr_services *services, uint64_t of_client, uint64_t bytes);
+void tr_services_release(tr_services *services, uint64_t bytes);
+uint64_t tr_services_bodies(const tr_services *services);
 /* From now on no request begins; true when none runs. */
 bool tr_services_drain(tr_services *services);
 uint32_t tr_services_running(const tr_services *services);

@@ -33,6 +33,9 @@
 #define TR_IMAGE_max (20 * 1024 * 1024)  /* an image file that it reads */
 #define TR_INPUTS_max 2048               /* texts of one embed request */
 #define TR_REQUESTS_max 65536            /* calls alive in one daemon */
+#define TR_BODIES_max                                                                              \
+    (1024ULL * 1024 * 1024) /* bytes of SUBMITs' bodies that running requests hold */
+#define TR_BODIES_PER_CLIENT_max (256ULL * 1024 * 1024) /* of them, by one connection's */
 #define TR_ATTEMPTS_default 3
 #define TR_ATTEMPTS_max 20
 #define TR_STOP_max 16 /* stop strings of a request */

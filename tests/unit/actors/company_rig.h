@@ -89,7 +89,7 @@ static inline void company_start(company_rig *r, uint32_t shards) {
 static inline void company_free(company_rig *r) {
     peer_node_free(r->node);
     tr_company_free(r->company);
-    CU_ASSERT_EQUAL(tr_services_running(r->services), 0);
+    CU_ASSERT(tr_services_running(r->services) == 0 && tr_services_bodies(r->services) == 0);
     tr_services_free(r->services);
 }
 

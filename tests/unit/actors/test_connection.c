@@ -240,6 +240,23 @@ static void ref_that_still_runs_closes_the_connection(void) {
     company_end(&r);
 }
 
+static void submit_without_a_ref_closes_the_connection(void) {
+    company_rig r;
+    company_start(&r, 1);
+    for (int control = 0; control < 2; control++) {
+        peer who = {0};
+        company_greet(&r, &who);
+        peer_send(&who,
+                  control == 1 ? peer_submit(TR_OP_CONTROL, "", "{\"do\":\"ping\"}", 10, 50000)
+                               : chat(CHAT("x")),
+                  0);
+        company_expect_closed(&who, TR_ERR_PROTOCOL, "ref 0");
+        peer_free(&who);
+    }
+    CU_ASSERT_EQUAL(tr_services_running(r.services), 0);
+    company_end(&r);
+}
+
 static void unknown_kinds_are_skipped_and_known_ones_out_of_place_are_not(void) {
     company_rig r;
     company_start(&r, 1);
@@ -316,6 +333,50 @@ static void streams_beyond_the_limit_are_overloaded(void) {
     company_end(&r);
 }
 
+/* The largest body, of a request that waits for credit. */
+static tr_msg *largest(void) {
+    tr_body *body = tr_body_new(TR_FRAME_BODY_max);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(body);
+    memset(body->bytes, ' ', TR_FRAME_BODY_max);
+    tr_submit head = {.op = TR_OP_CHAT};
+    return tr_msg_submit(&head, &(tr_submit_view){.target = {"echoes", 6}}, body);
+}
+
+static void bodies_beyond_the_limits_are_overloaded(void) {
+    company_rig r;
+    company_start(&r, 1);
+    peer who = {0}, other = {0};
+    company_greet(&r, &who);
+    company_greet(&r, &other);
+    uint64_t fit = TR_BODIES_PER_CLIENT_max / TR_FRAME_BODY_max;
+    for (uint64_t i = 1; i <= fit; i++) {
+        peer_send(&who, largest(), i);
+    }
+    CU_ASSERT_EQUAL(tr_services_running(r.services), fit);
+    CU_ASSERT_EQUAL(tr_services_bodies(r.services), TR_BODIES_PER_CLIENT_max);
+    peer_send(&who, chat(CHAT("x")), 100);
+    company_expect_fail(&who, 100, TR_ERR_OVERLOADED, "256 MiB a connection");
+    peer_send(&who, peer_submit(TR_OP_CONTROL, "", "{\"do\":\"ping\"}", 10, 50000), 101);
+    company_expect_fail(&who, 101, TR_ERR_OVERLOADED, "256 MiB a connection");
+    ask_and_expect(&other, 1);
+    uint64_t others = TR_BODIES_max / TR_BODIES_PER_CLIENT_max - 1;
+    for (uint64_t i = 0; i < others; i++) { /* as many more such clients */
+        CU_ASSERT(tr_services_hold(r.services, 0, TR_BODIES_PER_CLIENT_max));
+    }
+    peer_send(&other, chat(CHAT("x")), 2);
+    company_expect_fail(&other, 2, TR_ERR_OVERLOADED, "1024 MiB in all");
+    tr_services_release(r.services, others * TR_BODIES_PER_CLIENT_max);
+    ask_and_expect(&other, 2);
+    peer_send(&who, tr_msg_cancel(TR_ERR_CANCELLED), 3);
+    company_expect_fail(&who, 3, TR_ERR_CANCELLED, "cancelled");
+    ask_and_expect(&who, 100);
+    peer_leave(&who);
+    CU_ASSERT_EQUAL(tr_services_bodies(r.services), 0);
+    peer_free(&who);
+    peer_free(&other);
+    company_end(&r);
+}
+
 static void client_that_leaves_ends_its_requests(void) {
     company_rig r;
     company_start(&r, 3);
@@ -373,10 +434,12 @@ int main(void) {
         PUPPET_TEST(garbage_closes_the_connection_and_nobody_elses),
         PUPPET_TEST(frames_come_in_pieces_of_any_size),
         PUPPET_TEST(ref_that_still_runs_closes_the_connection),
+        PUPPET_TEST(submit_without_a_ref_closes_the_connection),
         PUPPET_TEST(unknown_kinds_are_skipped_and_known_ones_out_of_place_are_not),
         PUPPET_TEST(ping_is_answered),
         PUPPET_TEST(cancel_ends_a_stream_once),
         PUPPET_TEST(streams_beyond_the_limit_are_overloaded),
+        PUPPET_TEST(bodies_beyond_the_limits_are_overloaded),
         PUPPET_TEST(client_that_leaves_ends_its_requests),
         PUPPET_TEST(unread_stream_holds_its_window_and_no_more),
     };

@@ -140,8 +140,8 @@ static void bad_control_requests_say_what_can_be_done(void) {
     peer who = {0};
     company_greet(&r, &who);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        control(&who, i, bad[i]);
-        company_expect_fail(&who, i, TR_ERR_INVALID, "tree, requests, cancel");
+        control(&who, i + 1, bad[i]);
+        company_expect_fail(&who, i + 1, TR_ERR_INVALID, "tree, requests, cancel");
     }
     control(&who, 1, "{\"do\":\"cancel\"}");
     company_expect_fail(&who, 1, TR_ERR_INVALID, "needs \"id\"");
@@ -259,16 +259,16 @@ static void load_and_unload_end_by_their_total_limit(void) {
     stand_in pool; /* that never answers */
     stand_in_start(&pool, r.node, 0, "pool:absent");
     for (uint64_t i = 0; i < 2; i++) {
-        control_within(&who, i, bodies[i], 1000, 5000);
+        control_within(&who, i + 1, bodies[i], 1000, 5000);
         peer_wait_us(r.node, 4999000);
         CU_ASSERT_PTR_NULL(peer_take(&who));
         peer_wait_us(r.node, 2000);
-        company_expect_fail(&who, i, TR_ERR_TIMEOUT, words[i]);
-        control_within(&who, i, bodies[i], 1000, 0); /* the configuration's limit */
+        company_expect_fail(&who, i + 1, TR_ERR_TIMEOUT, words[i]);
+        control_within(&who, i + 1, bodies[i], 1000, 0); /* the configuration's limit */
         peer_wait_us(r.node, 599999000);
         CU_ASSERT_PTR_NULL(peer_take(&who));
         peer_wait_us(r.node, 2000);
-        company_expect_fail(&who, i, TR_ERR_TIMEOUT, "within the total limit of 600000 ms");
+        company_expect_fail(&who, i + 1, TR_ERR_TIMEOUT, "within the total limit of 600000 ms");
     }
     stand_in_clear(&pool);
     tr_json *json = ask_slowly(&r, &who, "{\"do\":\"tree\"}");
@@ -301,7 +301,7 @@ static void every_control_request_ends_also_without_credit(void) {
     stand_in pool;
     stand_in_start(&pool, r.node, 0, "pool:absent");
     for (uint64_t i = 0; i < N; i++) {
-        control_within(&who, i, bodies[i], 0, 3000);
+        control_within(&who, i + 1, bodies[i], 0, 3000);
     }
     peer_wait_us(r.node, 3001000);
     uint32_t fails = 0, late = 0;
