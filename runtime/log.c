@@ -1,11 +1,18 @@
 /*
  * Log lines. A line is built whole in a buffer on the stack and leaves by one write(2), so lines of
- * several threads never mix; what does not fit is cut. `fields` is always logfmt; the JSON form is
- * made from it by reading the pairs again, so callers write one form. Any thread; the settings are
- * atomics because they change at run time.
+ * several threads never mix; what does not fit is cut. A line is at most PIPE_BUF bytes, so that a
+ * pipe that has room takes it whole: the log asks first and drops what has none (`trouped 2>&1 |
+ * less` must not stop the shards), and the next line that goes out says how many were lost. Another
+ * process that writes to the same pipe can still take the room in between; O_NONBLOCK would end
+ * that, but it belongs to the open file, which is also that process's. `fields` is always logfmt;
+ * the JSON form is made from it by reading the pairs again, so callers write one form. Any thread;
+ * the settings are atomics because they change at run time.
  */
 #include "runtime/log.h"
 
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,6 +32,10 @@ static _Atomic int log_fd = STDERR_FILENO;
 static _Atomic int log_level = TR_LOG_INFO;
 static _Atomic int log_format = TR_LOG_LOGFMT;
 
+/* Held from the question for room to the write, so that no other thread takes the room. */
+static pthread_mutex_t out_mtx = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t lost; /* guarded by out_mtx: lines since the last that went out */
+
 static const char *const names[TR_LOG_N] = {[TR_LOG_ERROR] = "error",
                                             [TR_LOG_WARN] = "warn",
                                             [TR_LOG_INFO] = "info",
@@ -34,6 +45,7 @@ typedef struct line {
     size_t size;
     char bytes[LINE_MAX_BYTES];
 } line;
+_Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a pipe with room takes a whole line");
 
 void tr_log_set(tr_log_format format, tr_log_level level, int fd) {
     atomic_store_explicit(&log_format, (int)format, memory_order_relaxed);
@@ -239,6 +251,39 @@ static void add_head(line *to, bool json, tr_log_level level, const tr_self *sel
     add_text(to, json ? "\",\"msg\":" : " msg=");
 }
 
+static bool has_room(int fd) {
+    struct pollfd ask = {.fd = fd, .events = POLLOUT};
+    return poll(&ask, 1, 0) == 1 && (ask.revents & POLLOUT) != 0;
+}
+
+static bool put(int fd, const line *out) {
+    return has_room(fd) && write(fd, out->bytes, out->size) == (ssize_t)out->size;
+}
+
+static void build(line *out, tr_log_level level, const tr_self *self, const char *msg,
+                  const char *fields) {
+    out->size = 0;
+    bool json = atomic_load_explicit(&log_format, memory_order_relaxed) == TR_LOG_JSON;
+    add_head(out, json, level, self);
+    add_quoted(out, msg, strlen(msg));
+    if (json) {
+        add_json_fields(out, fields);
+        add_text(out, "}");
+    } else if (fields[0] != '\0') {
+        add_text(out, " ");
+        add_text(out, fields);
+    }
+    out->bytes[out->size++] = '\n';
+}
+
+static bool tell_lost(int fd) {
+    char fields[48];
+    line out;
+    snprintf(fields, sizeof fields, "lines=%llu", (unsigned long long)lost);
+    build(&out, TR_LOG_WARN, NULL, "log lines were lost: nobody read them in time", fields);
+    return put(fd, &out);
+}
+
 void tr_log(tr_log_level level, const tr_self *self, const char *msg, const char *fields, ...) {
     if (!tr_log_on(level)) {
         return;
@@ -248,20 +293,21 @@ void tr_log(tr_log_level level, const tr_self *self, const char *msg, const char
     va_start(args, fields);
     vsnprintf(text, sizeof text, fields, args);
     va_end(args);
-    line out;
-    out.size = 0;
-    bool json = atomic_load_explicit(&log_format, memory_order_relaxed) == TR_LOG_JSON;
-    add_head(&out, json, level, self);
-    add_quoted(&out, msg, strlen(msg));
-    if (json) {
-        add_json_fields(&out, text);
-        add_text(&out, "}");
-    } else if (text[0] != '\0') {
-        add_text(&out, " ");
-        add_text(&out, text);
+    text[tr_utf8_mend(text, strlen(text))] = '\0';
+    for (char *at = text; *at != '\0'; at++) {
+        *at = (unsigned char)*at < 0x20 ? '?' : *at; /* a name from outside may not begin a line */
     }
-    out.bytes[out.size++] = '\n';
+    line out;
+    build(&out, level, self, msg, text);
     int fd = atomic_load_explicit(&log_fd, memory_order_relaxed);
-    ssize_t written = write(fd, out.bytes, out.size);
-    (void)written; /* a log that cannot be written must not stop the work */
+    pthread_mutex_lock(&out_mtx);
+    if (lost > 0 && tell_lost(fd)) {
+        lost = 0;
+    }
+    /* A log that cannot be written must not stop the work. Order is kept: no line before the word
+     * about those that are missing. */
+    if (lost > 0 || !put(fd, &out)) {
+        lost++;
+    }
+    pthread_mutex_unlock(&out_mtx);
 }

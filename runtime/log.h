@@ -1,7 +1,8 @@
 /*
  * Log lines on stderr, one write(2) a line: logfmt (`ts=… level=info actor=call id=<0.0.4.1>
  * msg="…" key=value`) or JSON. Only actors and tools log; libraries return. A request's lines carry
- * its id. Never prompts, never keys.
+ * its id. Never prompts, never keys. A log that nobody reads blocks nobody: lines are lost then,
+ * and the next one says how many.
  */
 #ifndef TR_RUNTIME_LOG_H
 #define TR_RUNTIME_LOG_H

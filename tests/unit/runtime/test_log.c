@@ -111,6 +111,12 @@ static void quote_escapes_and_cuts_between_characters(void) {
     CU_ASSERT_STRING_EQUAL(tr_log_quote("\x01", 1, buf, 5), "\"\"");
 }
 
+static void unquoted_field_begins_no_line_of_its_own(void) {
+    open_log(TR_LOG_LOGFMT, TR_LOG_INFO);
+    tr_log(TR_LOG_INFO, NULL, "m", "target=%s", "a\nlevel=error\xff");
+    CU_ASSERT_STRING_EQUAL(close_log(), "level=info msg=\"m\" target=a?level=error?\n");
+}
+
 static void log_as(tr_self *self, void *arg) {
     (void)arg;
     tr_log(TR_LOG_INFO, self, "here", "n=%d", 1);
@@ -126,6 +132,50 @@ static void actor_is_named(void) {
     CU_ASSERT_STRING_EQUAL(close_log(), "level=info actor=puppet id=<0.0.1.1> msg=\"here\" n=1\n");
 }
 
+/* A blocking pipe that nobody reads: a log that waited would end this test by its alarm. */
+static void full_pipe_loses_lines_and_stops_nobody(void) {
+    CU_ASSERT_EQUAL_FATAL(pipe2(ends, O_CLOEXEC), 0);
+    CU_ASSERT_EQUAL_FATAL(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+    tr_log_set(TR_LOG_LOGFMT, TR_LOG_INFO, ends[1]);
+    char big[900];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    alarm(30);
+    for (int round = 0; round < 2; round++) {
+        const unsigned sent = 1000;
+        for (unsigned i = 0; i < sent; i++) {
+            tr_log(TR_LOG_INFO, NULL, "many", "fill=%s", big);
+        }
+        static char text[1024 * 1024];
+        ssize_t size = read(ends[0], text, sizeof text - 1);
+        CU_ASSERT_FATAL(size > 0 && read(ends[0], text + size, 1) < 0);
+        text[size] = '\0';
+        CU_ASSERT_EQUAL(text[size - 1], '\n');
+        unsigned came = 0;
+        for (const char *at = text; (at = strstr(at, "msg=\"many\"")) != NULL; at++) {
+            came++;
+        }
+        CU_ASSERT(came > 10 && came < sent);
+        tr_log(TR_LOG_INFO, NULL, "after", "%s", "");
+        size = read(ends[0], text, sizeof text - 1);
+        text[size > 0 ? size : 0] = '\0';
+        char lost[64];
+        snprintf(lost, sizeof lost, " lines=%u\n", sent - came);
+        const char *told = strstr(text, lost);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(told);
+        CU_ASSERT_PTR_NOT_NULL(strstr(told, "msg=\"after\"\n"));
+        tr_log(TR_LOG_INFO, NULL, "told once", "%s", "");
+        size = read(ends[0], text, sizeof text - 1);
+        text[size > 0 ? size : 0] = '\0';
+        CU_ASSERT_PTR_NULL(strstr(text, "lines="));
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, "told once"));
+    }
+    alarm(0);
+    tr_log_set(TR_LOG_LOGFMT, TR_LOG_INFO, STDERR_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(logfmt_line_has_level_message_and_fields),
@@ -136,7 +186,9 @@ int main(void) {
         PUPPET_TEST(overlong_line_is_cut_and_still_one_line),
         PUPPET_TEST(overlong_json_line_is_still_json),
         PUPPET_TEST(quote_escapes_and_cuts_between_characters),
+        PUPPET_TEST(unquoted_field_begins_no_line_of_its_own),
         PUPPET_TEST(actor_is_named),
+        PUPPET_TEST(full_pipe_loses_lines_and_stops_nobody),
     };
     return puppet_main("log", tests, sizeof tests / sizeof tests[0]);
 }
