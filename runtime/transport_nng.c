@@ -24,10 +24,6 @@
 #include "runtime/socket_file.h"
 #include "runtime/stream.h"
 
-#define RECEIVE_BUFFER_first 4096
-#define RECEIVE_SMALL_max                                                                          \
-    64 /* receives in a row that fill less than an eighth: halve the buffer                        \
-        */
 #define DIAL_MS_max 10000
 #define DIAL_BUSY_MS_max 5000 /* how long a full backlog is tried again */
 #define DIAL_BUSY_MS_first 2

@@ -1,6 +1,7 @@
 /*
- * One connection over an NNG byte stream: ipc, tcp or tls+tcp alike. NNG's callbacks run :
- * operations end when the stream is closed. Sends are short (a megabyte may go out in five pieces)
+ * One connection over an NNG byte stream: ipc, tcp or tls+tcp alike. NNG's callbacks run on its own
+ * threads; each turns its completion into a message. No operation is cancelled: all end when the
+ * stream is closed. Sends are short (a megabyte may go out in five pieces)
  * and loop. The receive is armed at once: NNG's poller spins on a stream whose peer left before the
  * first receive.
  */

@@ -204,7 +204,8 @@ static const tri_section listen_section = {.fields = listen_fields, .count = COU
 
 static const tri_field time_fields[] = {
     TIME_FIELD("connect", connect_ms, "5s", "1500ms", "To connect to a provider."),
-    TIME_FIELD("first_token", first_token_ms, "120s", "5m", "From the start to the first token."),
+    TIME_FIELD("first_token", first_token_ms, "120s", "5m",
+               "From the grant (when a place is free) to the first token."),
     TIME_FIELD("idle", idle_ms, "60s", "30s", "Between two tokens, while the client reads."),
     TIME_FIELD("total", total_ms, "600s", "1h", "For the whole request."),
     TIME_FIELD("stalled", stalled_ms, "120s", "90s", "For a client that does not read its stream."),
