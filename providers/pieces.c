@@ -21,7 +21,7 @@ struct tri_piece {
 
 static bool joins(const tri_piece *tail, const tr_piece *piece);
 static tr_err append(tri_piece *to, const char *text, size_t size);
-static tr_err begin(tri_pieces *pieces, const tr_piece *piece);
+static tr_err begin(tri_pieces *pieces, const tr_piece *piece, bool first);
 static void drop_head(tri_pieces *pieces);
 
 void tri_pieces_fini(tri_pieces *pieces) {
@@ -41,7 +41,7 @@ tr_err tri_pieces_add(tri_pieces *pieces, const tr_piece *piece) {
     bool first = true;
     while (left > 0 || first) {
         if (!first || !joins(pieces->tail, piece)) {
-            tr_err err = begin(pieces, piece);
+            tr_err err = begin(pieces, piece, first);
             if (err != TR_OK) {
                 return err;
             }
@@ -96,21 +96,26 @@ static bool joins(const tri_piece *tail, const tr_piece *piece) {
            piece->kind != TR_DELTA_TOOL_START && tail->text_size < TR_DELTA_TEXT_max;
 }
 
-static tr_err begin(tri_pieces *pieces, const tr_piece *piece) {
-    tri_piece *made = tr_zalloc(sizeof(*made) + piece->id.size + piece->name.size);
+/* A provider's own field that goes on has no name again: so its reader knows that it goes on. */
+static tr_err begin(tri_pieces *pieces, const tr_piece *piece, bool first) {
+    static const tr_str none = {"", 0};
+    bool goes_on = !first && piece->kind == TR_DELTA_OPAQUE;
+    tr_str id = goes_on ? none : piece->id;
+    tr_str name = goes_on ? none : piece->name;
+    tri_piece *made = tr_zalloc(sizeof(*made) + id.size + name.size);
     if (made == NULL) {
         return TR_ERR_NOMEM;
     }
     made->head = (tr_delta){.choice = (uint16_t)piece->choice,
                             .kind = (uint8_t)piece->kind,
                             .tool = piece->tool,
-                            .id_size = (uint16_t)piece->id.size,
-                            .name_size = (uint16_t)piece->name.size};
-    if (piece->id.size > 0) {
-        memcpy(made->strings, piece->id.ptr, piece->id.size);
+                            .id_size = (uint16_t)id.size,
+                            .name_size = (uint16_t)name.size};
+    if (id.size > 0) {
+        memcpy(made->strings, id.ptr, id.size);
     }
-    if (piece->name.size > 0) {
-        memcpy(made->strings + piece->id.size, piece->name.ptr, piece->name.size);
+    if (name.size > 0) {
+        memcpy(made->strings + id.size, name.ptr, name.size);
     }
     if (pieces->tail == NULL) {
         pieces->head = made;

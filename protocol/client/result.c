@@ -96,9 +96,14 @@ static tr_err add_call(tr_result *result, uint32_t index, const tr_delta_view *v
     return err == TR_OK ? tri_buffer_add(&call->arguments, view->text.ptr, view->text.size) : err;
 }
 
-/* A provider says such a field whole; when it says it again, the last word counts. */
+/* A provider says such a field whole; when it says it again, the last word counts. One that is
+ * longer than a DELTA goes on in DELTAs without a name. */
 static tr_err add_opaque(tr_result *result, const tr_delta_view *view) {
     tri_result_opaque *found = NULL;
+    if (view->name.size == 0 && result->opaque_last < result->opaque_count) {
+        found = &result->opaques[result->opaque_last];
+        return tri_buffer_add(&found->value, view->text.ptr, view->text.size);
+    }
     for (size_t i = 0; i < result->opaque_count && found == NULL; i++) {
         const tri_buffer *name = &result->opaques[i].name;
         if (name->size == view->name.size &&
@@ -123,6 +128,7 @@ static tr_err add_opaque(tr_result *result, const tr_delta_view *view) {
             return err;
         }
     }
+    result->opaque_last = (size_t)(found - result->opaques);
     return tri_buffer_set(&found->value, view->text);
 }
 

@@ -31,7 +31,8 @@ struct tr_result {
     size_t call_count;
     tri_result_opaque *opaques;
     size_t opaque_count;
-    size_t bytes; /* of all the above */
+    size_t opaque_last; /* the one that the last opaque DELTA was of */
+    size_t bytes;       /* of all the above */
     /* How it ended. */
     tr_err err;
     tri_buffer message, target, request_id;

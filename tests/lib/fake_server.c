@@ -151,7 +151,8 @@ static void put_tools(connection *c, stream *s) {
         put_delta(c, s, head, (tr_delta_view){.text = {i == 0 ? "0}" : "1}", 2}});
     }
     put_delta(c, s, (tr_delta){.kind = TR_DELTA_OPAQUE},
-              (tr_delta_view){.name = {"signature", 9}, .text = {"\"s1g\"", 5}});
+              (tr_delta_view){.name = {"signature", 9}, .text = {"\"s1", 3}});
+    put_delta(c, s, (tr_delta){.kind = TR_DELTA_OPAQUE}, (tr_delta_view){.text = {"g\"", 2}});
     put_text(c, s, TR_DELTA_TEXT, "text", 4);
     put_done(c, s, TR_FINISH_TOOL_CALLS);
 }

@@ -268,6 +268,24 @@ static void neighbouring_texts_join_and_others_do_not(void) {
     tri_pieces_fini(&pieces);
 }
 
+static void a_long_field_goes_on_without_its_name(void) {
+    static char text[TR_DELTA_TEXT_max + 10];
+    memset(text, 'x', sizeof(text));
+    tri_pieces pieces = {0};
+    tr_piece field = {.kind = TR_DELTA_OPAQUE, .name = {"field", 5}, .text = {text, sizeof(text)}};
+    CU_ASSERT_EQUAL(tri_pieces_add(&pieces, &field), TR_OK);
+    for (int i = 0; i < 2; i++) {
+        tr_msg *msg = tri_pieces_take(&pieces);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
+        tr_delta_view view = tr_delta_read((const void *)msg->data);
+        CU_ASSERT_EQUAL(view.name.size, i == 0 ? 5 : 0);
+        CU_ASSERT_EQUAL(view.text.size, i == 0 ? TR_DELTA_TEXT_max : 10);
+        tr_msg_free(msg);
+    }
+    CU_ASSERT(tri_pieces_empty(&pieces));
+    tri_pieces_fini(&pieces);
+}
+
 int main(void) {
     if (CU_initialize_registry() != CUE_SUCCESS) {
         return 1;
@@ -287,6 +305,7 @@ int main(void) {
     CU_ADD_TEST(suite, every_status_has_its_class);
     CU_ADD_TEST(suite, words_decide_before_statuses);
     CU_ADD_TEST(suite, neighbouring_texts_join_and_others_do_not);
+    CU_ADD_TEST(suite, a_long_field_goes_on_without_its_name);
     CU_basic_set_mode(CU_BRM_NORMAL);
     CU_basic_run_tests();
     int failed = (int)CU_get_number_of_failures();
