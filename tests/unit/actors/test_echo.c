@@ -113,8 +113,8 @@ static void senseless_wishes_are_refused(void) {
     peer who = {0};
     company_greet(&r, &who);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        ask(&who, i, "x", bad[i]);
-        company_expect_fail(&who, i, TR_ERR_INVALID, "chunks");
+        ask(&who, i + 1, "x", bad[i]);
+        company_expect_fail(&who, i + 1, TR_ERR_INVALID, "chunks");
     }
     peer_send(&who, peer_submit(TR_OP_EMBED, "echo/any", "{\"input\":\"x\"}", 1000, 1000000), 9);
     company_expect_fail(&who, 9, TR_ERR_UNSUPPORTED, "only chats");
