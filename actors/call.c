@@ -48,6 +48,9 @@ static const bool may[STATE_N][STATE_N] = {
 /* The token ids of an owed refund gather up to this many bytes. */
 #define REFUND_BYTES 4096U
 
+/* For the reservation of tokens, before anybody has counted them. */
+#define BYTES_PER_TOKEN 4U
+
 typedef struct call {
     /* set at the SUBMIT */
     tr_services *services;
@@ -85,6 +88,10 @@ typedef struct call {
     bool untracked;  /* something went out that no other worker could go on from */
     uint64_t submitted_us, progress_us, starved_us, first_token_us;
     uint32_t queue_ms;
+    /* how the attempt ended, for its gate */
+    tr_settle outcome;
+    uint64_t attempt_token_us; /* when its first delta came; 0 = none has */
+    char why[256];
 } call;
 
 static void set_state(call *c, call_state next) {
@@ -137,7 +144,16 @@ static tr_err finish(tr_self *self, call *c, tr_msg *terminal) {
     return err == TR_OK ? TR_DONE : err;
 }
 
+static void set_outcome(call *c, tr_err err, const tr_usage_wire *usage, tr_str why) {
+    c->outcome =
+        (tr_settle){.err = (uint32_t)err, .tokens_in = usage->in, .tokens_out = usage->out};
+    size_t size = tr_utf8_cut(why.ptr, why.size, sizeof c->why - 1);
+    memcpy(c->why, why.ptr, size);
+    c->why[size] = '\0';
+}
+
 static tr_err fail(tr_self *self, call *c, tr_fail head, tr_str message) {
+    set_outcome(c, (tr_err)head.err, &head.usage, message);
     set_usage(self, c, &head.usage);
     head.attempts = attempts_of(c);
     head.flags &= (uint16_t)~TR_FAIL_RESUMABLE;
@@ -166,8 +182,34 @@ __attribute__((format(printf, 4, 5))) static tr_err failf(tr_self *self, call *c
     return fail(self, c, head, (tr_str){text, tr_utf8_mend(text, strlen(text))});
 }
 
+/* What the attempt used, and how it ended, as far as the call knows. */
+static tr_msg *settle_message(const call *c, bool unused, tr_err err) {
+    size_t why_size = strlen(c->why);
+    tr_msg *msg = tr_msg_new(TR_KIND_SETTLE, sizeof(tr_settle) + why_size);
+    if (msg == NULL) {
+        return NULL; /* the gate also monitors us */
+    }
+    tr_settle *settle = (tr_settle *)msg->data;
+    *settle = c->outcome;
+    settle->err = (uint32_t)err;
+    settle->progressed = c->seq > c->seq_at_attempt;
+    settle->flags = unused ? TR_SETTLE_UNUSED : 0;
+    settle->why_size = (uint16_t)why_size;
+    if (settle->tokens_in == 0 && settle->tokens_out == 0) {
+        settle->tokens_out = c->seq - c->seq_at_attempt; /* at least one token a delta */
+    }
+    if (c->attempt_token_us > 0) {
+        uint64_t ms = (c->attempt_token_us - c->submitted_us) / 1000;
+        settle->first_token_ms = ms > 0 ? (uint32_t)ms : 1;
+    }
+    memcpy(settle + 1, c->why, why_size);
+    msg->ref = c->attempt;
+    return msg;
+}
+
 /* Leaves backend and gate: the one place where an attempt's holdings are given back. */
 static void leave_attempt(tr_self *self, call *c, tr_err err) {
+    bool unused = c->backend == TR_ID_NONE;
     if (c->backend != TR_ID_NONE) {
         tr_demonitor(self, c->backend_monitor);
         if (c->backend_owes) {
@@ -183,12 +225,7 @@ static void leave_attempt(tr_self *self, call *c, tr_err err) {
     if (c->gate != TR_ID_NONE) {
         tr_demonitor(self, c->gate_monitor);
         if (c->reserved) {
-            tr_msg *settle = tr_msg_new(TR_KIND_SETTLE, sizeof(tr_settle));
-            if (settle != NULL) {
-                *(tr_settle *)settle->data =
-                    (tr_settle){.err = (uint32_t)err, .progressed = c->seq > c->seq_at_attempt};
-                settle->ref = c->attempt;
-            }
+            tr_msg *settle = settle_message(c, unused, err);
             (void)tr_send_control(self, c->gate, settle); /* the gate also monitors us */
         }
         c->gate = TR_ID_NONE;
@@ -198,7 +235,7 @@ static void leave_attempt(tr_self *self, call *c, tr_err err) {
 
 static void stop(tr_self *self, void *state, tr_err reason) {
     call *c = state;
-    leave_attempt(self, c, reason == TR_OK ? TR_ERR_CANCELLED : reason);
+    leave_attempt(self, c, reason == TR_OK ? (tr_err)c->outcome.err : reason);
     tr_body_unref(c->body);
     tr_routes_unref(c->routes);
     tr_free((void *)c->base_url.ptr);
@@ -275,6 +312,10 @@ static tr_err pause(tr_self *self, call *c) {
 
 /* --- an attempt --- */
 
+static uint32_t clamp(uint64_t number, uint32_t max) {
+    return number < max ? (uint32_t)number : max;
+}
+
 /* There is no gate. Who was let in once waits for its replacement; others may come back. */
 static tr_err without_gate(tr_self *self, call *c) {
     uint64_t now = tr_now_us(self);
@@ -294,7 +335,9 @@ static tr_err knock(tr_self *self, call *c) {
     }
     c->lost_us = 0;
     tr_err err = tr_monitor(self, c->gate, &c->gate_monitor);
-    tr_msg *msg = err == TR_OK ? tr_msg_new(TR_KIND_RESERVE, sizeof(tr_reserve)) : NULL;
+    size_t model_size = strlen(c->target.model);
+    tr_msg *msg =
+        err == TR_OK ? tr_msg_new(TR_KIND_RESERVE, sizeof(tr_reserve) + model_size) : NULL;
     if (msg == NULL) {
         c->gate = err == TR_OK ? c->gate : TR_ID_NONE;
         return failf(self, c, TR_ERR_NOMEM, "out of memory");
@@ -302,12 +345,15 @@ static tr_err knock(tr_self *self, call *c) {
     uint32_t gone = ms_since(self, c->began_us);
     *(tr_reserve *)msg->data = (tr_reserve){
         .remaining_ms = gone < c->head.total_ms ? c->head.total_ms - gone : 0,
+        .tokens = clamp(c->body->size / BYTES_PER_TOKEN + 1, UINT32_MAX),
         .priority = c->head.priority,
         .resumes = (uint8_t)(c->resumes < UINT8_MAX ? c->resumes : UINT8_MAX),
         .mid_answer = c->token_count > 0,
+        .model_size = (uint16_t)model_size,
         .client = c->door,
         .avoid = c->avoid,
     };
+    memcpy(msg->data + sizeof(tr_reserve), c->target.model, model_size);
     msg->ref = c->attempt;
     msg->flags = c->token_count > 0 ? 0 : TR_MSG_OPENING; /* mid-answer nothing is opened */
     c->reserved = true;
@@ -325,6 +371,9 @@ static tr_err ask_gate(tr_self *self, call *c) {
     set_state(c, RESERVING);
     c->attempt++;
     c->seq_at_attempt = c->seq;
+    c->attempt_token_us = 0;
+    c->outcome = (tr_settle){0};
+    c->why[0] = '\0';
     return knock(self, c);
 }
 
@@ -346,10 +395,6 @@ static tr_err time_came(tr_self *self, call *c, uint64_t id) {
         return pause(self, c);
     }
     return failf(self, c, now.err, "%s %u ms", now.text, now.ms);
-}
-
-static uint32_t clamp(uint64_t number, uint32_t max) {
-    return number < max ? (uint32_t)number : max;
 }
 
 static tr_err granted(tr_self *self, call *c, const tr_granted *grant) {
@@ -576,6 +621,9 @@ static tr_err delta_came(tr_self *self, call *c, tr_msg **msg) {
     if (c->first_token_us == 0) {
         c->first_token_us = c->progress_us;
     }
+    if (c->attempt_token_us == 0) {
+        c->attempt_token_us = c->progress_us;
+    }
     delta->seq = c->seq++;
     (*msg)->ref = c->ref;
     err = tr_send(self, c->door, msg);
@@ -590,6 +638,7 @@ static tr_err done_came(tr_self *self, call *c, const tr_msg *msg) {
     tr_done head = *(const tr_done *)msg->data;
     tr_end_view view = tr_done_read((const tr_done *)msg->data);
     c->backend_owes = false;
+    set_outcome(c, TR_OK, &head.usage, (tr_str){"", 0});
     set_usage(self, c, &head.usage);
     head.attempts = attempts_of(c);
     view.target = label_of(c);

@@ -29,7 +29,13 @@ enum {
     TR_KIND_UNLOAD = 70,   /* to a pool: running streams finish, workers stop; DONE or FAIL */
 };
 
-/* RESERVE's data. */
+/* RESERVE's flags. */
+enum {
+    TR_RESERVE_RETRY = 1, /* this request has failed at this target before: counts against the
+                             target's retry budget, and is refused at once when that is used up */
+};
+
+/* RESERVE's data, followed by the model's name as the backend knows it (a limiter's target). */
 typedef struct tr_reserve {
     uint32_t remaining_ms; /* until the call's deadline: a waiter is dropped after it */
     uint32_t tokens;       /* an estimate, for token budgets; 0 = none */
@@ -37,8 +43,9 @@ typedef struct tr_reserve {
     uint8_t resumes; /* attempts before this one that ended because a worker died */
     uint8_t
         mid_answer; /* 1 = a part of the answer is out: ahead of newcomers, bound by no length */
-    uint8_t reserved;
-    uint32_t reserved2;
+    uint8_t flags;
+    uint16_t model_size; /* 0 = it matters to nobody */
+    uint16_t reserved;
     uint64_t client; /* the door that the call serves, for fairness */
     uint64_t avoid;  /* a backend that just failed this call; TR_ID_NONE = none */
 } tr_reserve;
@@ -50,16 +57,24 @@ typedef struct tr_granted {
     uint32_t model;    /* tells one model from another: tokens of one go on in the same only */
 } tr_granted;
 
-/* SETTLE's data. */
+/* SETTLE's flags. */
+enum {
+    TR_SETTLE_UNUSED = 1, /* the backend was sent nothing: the grant is as if it had not been */
+};
+
+/* SETTLE's data, followed by the sentence of the FAIL that ended the attempt. */
 typedef struct tr_settle {
-    uint64_t tokens_in;
+    uint64_t tokens_in; /* as far as is known; 0 and 0: unknown */
     uint64_t tokens_out;
-    uint32_t err;        /* tr_err: how the attempt ended; TR_OK */
-    uint32_t progressed; /* 1 = at least one new token or delta came */
+    uint32_t err;            /* tr_err: how the attempt ended; TR_OK */
+    uint32_t progressed;     /* 1 = at least one new token or delta came */
+    uint32_t first_token_ms; /* from SUBMIT to the attempt's first delta; 0 = none came */
+    uint16_t why_size;
+    uint16_t flags;
 } tr_settle;
 
 _Static_assert(sizeof(tr_reserve) == 32, "gate");
 _Static_assert(sizeof(tr_granted) == 16, "gate");
-_Static_assert(sizeof(tr_settle) == 24, "gate");
+_Static_assert(sizeof(tr_settle) == 32, "gate");
 
 #endif

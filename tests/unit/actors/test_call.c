@@ -391,6 +391,34 @@ static void any_failed_allocation_ends_in_one_way(void) {
     }
 }
 
+/* The gate is told what was used and how it ended. */
+static void settlement_says_what_was_used_and_why_it_ended(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_stream(&r);
+    puppet_wait_us(r.node, 7000);
+    stand_in_send(&r.backend, r.call, rig_delta(0, "a", NULL, 0), 1);
+    stand_in_send(&r.backend, r.call, rig_done(), 1);
+    tr_msg *msg = stand_in_expect(&r.gate, TR_KIND_SETTLE);
+    const tr_settle *settle = (const tr_settle *)(const void *)msg->data;
+    CU_ASSERT_EQUAL(settle->err, TR_OK);
+    CU_ASSERT(settle->tokens_in == 5 && settle->tokens_out == 2);
+    CU_ASSERT(settle->progressed == 1 && settle->first_token_ms == 7 && settle->flags == 0);
+    tr_msg_free(msg);
+    rig_down(&r);
+
+    rig_up(&r, 1);
+    rig_stream(&r);
+    stand_in_send(&r.backend, r.call, tr_msg_failf(TR_ERR_CONNECT, "nobody is there"), 1);
+    msg = stand_in_expect(&r.gate, TR_KIND_SETTLE);
+    settle = (const tr_settle *)(const void *)msg->data;
+    CU_ASSERT_EQUAL(settle->err, TR_ERR_CONNECT);
+    CU_ASSERT(settle->why_size == 15 && memcmp(settle + 1, "nobody is there", 15) == 0);
+    CU_ASSERT(settle->progressed == 0 && settle->first_token_ms == 0);
+    tr_msg_free(msg);
+    rig_down(&r);
+}
+
 int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(request_reaches_its_backend_through_the_gate),
@@ -407,6 +435,7 @@ int main(void) {
         PUPPET_TEST(backend_beyond_its_bytes_is_stopped),
         PUPPET_TEST(credit_goes_on_to_the_backend_with_the_bytes_of_ids),
         PUPPET_TEST(bytes_of_ids_go_back_at_once_when_room_is_short),
+        PUPPET_TEST(settlement_says_what_was_used_and_why_it_ended),
         PUPPET_TEST(credit_is_never_more_than_one_message_may_carry),
         PUPPET_TEST(silent_backend_fails_after_the_first_token_limit),
         PUPPET_TEST(stream_that_falls_silent_fails_after_the_idle_limit),
