@@ -15,10 +15,12 @@ typedef enum tr_key_need {
     TR_KEY_OPTIONAL, /* sent when it is there */
 } tr_key_need;
 
-/* A header whose value comes from the environment, sent when it is there. */
+/* A header whose value comes from the environment, sent when it is there; or one that is always
+ * the same. */
 typedef struct tr_catalog_header {
     const char *name;
-    const char *env;
+    const char *env;   /* NULL: `value` */
+    const char *value; /* without `env` */
 } tr_catalog_header;
 
 typedef struct tr_catalog_row {
@@ -29,6 +31,7 @@ typedef struct tr_catalog_row {
     const char *key_env;
     tr_key_need key_need;
     const char *key_header; /* NULL = "Authorization" with the prefix "Bearer " */
+    const char *token_env;  /* in its place: a token, which goes as Bearer; or NULL */
     uint32_t quirks;
     bool any_base_url;    /* a request may bring its own base URL */
     const char *key_page; /* where a person gets a key; NULL = nowhere */

@@ -29,7 +29,7 @@ enum {
 };
 
 typedef struct tr_encode {
-    tr_op op; /* chat or embed */
+    tr_op op; /* chat, embed or count */
     const tr_chat *chat;
     tr_str model;
     bool stream;

@@ -24,8 +24,14 @@ static const char *env_text(const char *name) {
     return text == NULL || *text == '\0' ? NULL : text;
 }
 
+/* The variable that holds the key: the configured one, else the row's, else the row's token if that
+ * is the one that is set. */
 static const char *key_env(const tr_provider_spec *spec, const tr_catalog_row *row) {
-    return spec->key_env[0] != '\0' ? spec->key_env : row->key_env;
+    if (spec->key_env[0] != '\0') {
+        return spec->key_env;
+    }
+    bool token = env_text(row->key_env) == NULL && env_text(row->token_env) != NULL;
+    return token ? row->token_env : row->key_env;
 }
 
 tr_err tr_provider_spec_init(const char *name, const char *kind, const char *base_url,
@@ -94,8 +100,8 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
                             char *why, size_t why_size) {
     const tr_submit *head = (const void *)submit->data;
     tr_submit_view view = tr_submit_read(head);
-    if (head->op != TR_OP_CHAT && head->op != TR_OP_EMBED) {
-        snprintf(why, why_size, "provider %s answers chat and embed requests only",
+    if (head->op != TR_OP_CHAT && head->op != TR_OP_EMBED && head->op != TR_OP_COUNT) {
+        snprintf(why, why_size, "provider %s answers chat, embed and count requests only",
                  provider->spec.name);
         return TR_ERR_UNSUPPORTED;
     }
@@ -146,7 +152,11 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
     while (url.size > 0 && url.ptr[url.size - 1] == '/') {
         url.size--;
     }
-    snprintf(ret->url, sizeof(ret->url), "%.*s%s", (int)url.size, url.ptr, encoded.path);
+    /* Some variables hold a base URL with the path's "/v1" and some without. */
+    bool twice = url.size > 3 && memcmp(url.ptr + url.size - 3, "/v1", 3) == 0 &&
+                 strncmp(encoded.path, "/v1/", 4) == 0;
+    snprintf(ret->url, sizeof(ret->url), "%.*s%s", (int)url.size, url.ptr,
+             encoded.path + (twice ? 3 : 0));
     return TR_OK;
 }
 
@@ -197,11 +207,15 @@ static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoi
     size_t used = (size_t)snprintf(out->headers, sizeof(out->headers),
                                    "Content-Type: application/json\n"
                                    "Accept: text/event-stream, application/json\n");
-    for (size_t i = 0; i < sizeof(row->headers) / sizeof(row->headers[0]) && trusted; i++) {
-        const char *value = env_text(row->headers[i].env);
+    for (size_t i = 0; i < sizeof(row->headers) / sizeof(row->headers[0]); i++) {
+        const tr_catalog_header *header = &row->headers[i];
+        const char *value = header->value;
+        if (header->env != NULL) {
+            value = trusted ? env_text(header->env) : NULL;
+        }
         if (value != NULL && strlen(value) <= 255 && header_safe((tr_str){value, strlen(value)})) {
             used += (size_t)snprintf(out->headers + used, sizeof(out->headers) - used, "%s: %s\n",
-                                     row->headers[i].name, value);
+                                     header->name, value);
         }
     }
     return add_key(provider, trusted, out, &used, why, why_size);
@@ -229,9 +243,10 @@ static tr_err add_key(const tri_provider *provider, bool trusted, tri_outgoing *
                  variable);
         return TR_ERR_AUTH;
     }
+    bool bearer = row->key_header == NULL || variable == row->token_env;
     int written = snprintf(out->headers + *used, sizeof(out->headers) - *used, "%s: %s%.*s\n",
-                           row->key_header == NULL ? "Authorization" : row->key_header,
-                           row->key_header == NULL ? "Bearer " : "", (int)key.size, key.ptr);
+                           bearer ? "Authorization" : row->key_header, bearer ? "Bearer " : "",
+                           (int)key.size, key.ptr);
     *used += (size_t)written;
     return TR_OK;
 }
