@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "providers/openai.h"
+#include "providers/responses.h"
 
 #define LLAMA_CPP_OPTIONS                                                                          \
     (TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPEAT_PENALTY | TR_QUIRK_REPEAT_LAST_N |          \
@@ -26,6 +27,15 @@ static const tr_catalog_row rows[] = {
      .key_page = "https://platform.openai.com/api-keys",
      .headers = {{"OpenAI-Organization", "OPENAI_ORG_ID"},
                  {"OpenAI-Project", "OPENAI_PROJECT_ID"}}},
+    {.name = "openai-responses",
+     .dialect = "responses",
+     .base_url = "https://api.openai.com/v1",
+     .base_url_env = "OPENAI_BASE_URL",
+     .key_env = "OPENAI_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .key_page = "https://platform.openai.com/api-keys",
+     .headers = {{.name = "OpenAI-Organization", .env = "OPENAI_ORG_ID"},
+                 {.name = "OpenAI-Project", .env = "OPENAI_PROJECT_ID"}}},
     {.name = "openai-compatible",
      .dialect = "openai",
      .base_url_env = "OPENAI_COMPATIBLE_BASE_URL",
@@ -96,7 +106,10 @@ static const tr_catalog_row rows[] = {
      .key_page = "https://console.x.ai"},
 };
 
-static const tr_dialect *const dialects[] = {&tr_dialect_openai};
+static const tr_dialect *const dialects[] = {
+    &tr_dialect_openai,
+    &tr_dialect_responses,
+};
 
 static size_t origin_size(tr_str url);
 

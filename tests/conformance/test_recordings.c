@@ -3,10 +3,13 @@
  * named by TROUPE_RECORDINGS. Unset: the test says that it did not run, and exits with 77. Set, but
  * without recordings: a failure.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/conformance/replay.h"
+
+static const char *const dialects[] = {"openai", "responses"};
 
 int main(void) {
     const char *folder = getenv("TROUPE_RECORDINGS");
@@ -14,15 +17,16 @@ int main(void) {
         printf("not run: TROUPE_RECORDINGS does not name the folder of recordings\n");
         return 77;
     }
-    replay_count count;
-    if (replay_folder(folder, "openai", &count) != 0) {
-        printf("TROUPE_RECORDINGS: %s cannot be read\n", folder);
-        return 1;
+    bool failed = false;
+    for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++) {
+        replay_count count;
+        if (replay_folder(folder, dialects[i], &count) != 0) {
+            printf("TROUPE_RECORDINGS: %s cannot be read\n", folder);
+            return 1;
+        }
+        printf("%s: %zu recordings, %zu replays, %zu failed\n", dialects[i], count.files,
+               count.runs, count.failed);
+        failed = failed || count.failed > 0 || count.files == 0;
     }
-    if (count.files == 0) {
-        printf("TROUPE_RECORDINGS: %s holds no recording of the openai dialect\n", folder);
-        return 1;
-    }
-    printf("%zu recordings, %zu replays, %zu failed\n", count.files, count.runs, count.failed);
-    return count.failed == 0 ? 0 : 1;
+    return failed ? 1 : 0;
 }
