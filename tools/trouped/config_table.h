@@ -20,6 +20,7 @@ typedef struct tri_section tri_section;
 typedef struct tri_field {
     const char *name;
     tri_field_type type;
+    bool at_reload; /* SIGHUP applies it; otherwise it takes a restart */
     size_t offset;
     const char *otherwise; /* the default, as it would be written; NULL for sections */
     uint64_t min, max;
@@ -27,7 +28,6 @@ typedef struct tri_field {
     const tri_section *inner;
     const char *text;
     const char *example; /* a value that differs from the default; NULL for sections */
-    bool at_reload;      /* SIGHUP applies it; otherwise it takes a restart */
 } tri_field;
 
 struct tri_section {
