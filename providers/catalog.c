@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "providers/anthropic.h"
 #include "providers/openai.h"
 #include "providers/responses.h"
 
@@ -43,6 +44,16 @@ static const tr_catalog_row rows[] = {
      .key_need = TR_KEY_OPTIONAL,
      .quirks = LLAMA_CPP_OPTIONS,
      .any_base_url = true},
+    {.name = "anthropic",
+     .dialect = "anthropic",
+     .base_url = "https://api.anthropic.com",
+     .base_url_env = "ANTHROPIC_BASE_URL",
+     .key_env = "ANTHROPIC_API_KEY",
+     .token_env = "ANTHROPIC_AUTH_TOKEN",
+     .key_need = TR_KEY_REQUIRED,
+     .key_header = "x-api-key",
+     .key_page = "https://console.anthropic.com/settings/keys",
+     .headers = {{"anthropic-version", .value = "2023-06-01"}}},
     {.name = "openrouter",
      .dialect = "openai",
      .base_url = "https://openrouter.ai/api/v1",
@@ -109,6 +120,7 @@ static const tr_catalog_row rows[] = {
 static const tr_dialect *const dialects[] = {
     &tr_dialect_openai,
     &tr_dialect_responses,
+    &tr_dialect_anthropic,
 };
 
 static size_t origin_size(tr_str url);
