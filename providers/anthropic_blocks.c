@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "providers/anthropic.h"
 #include "providers/anthropic_internal.h"
 #include "providers/codec.h"
 #include "providers/decoder.h"
@@ -225,7 +226,7 @@ tr_err tri_anthropic_report(tr_decoding *decoding) {
             write_block(&w, &state->blocks[i], places);
         }
         tr_jsonw_close(&w, ']');
-        err = hand_on(decoding, "content_blocks", &w);
+        err = hand_on(decoding, TR_ANTHROPIC_BLOCKS, &w);
     }
     if (err == TR_OK && cited) {
         tr_jsonw_init(&w);

@@ -13,21 +13,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "providers/anthropic.h"
 #include "providers/anthropic_internal.h"
 #include "providers/codec.h"
 
-/* Facts of an answer that this dialect hands on beside its text; the server takes none of them
- * back. */
-static const char *const answer_only[] = {"content_blocks",
-                                          "citations",
-                                          "stop_sequence",
-                                          "stop_details",
-                                          "stop_reason",
-                                          "container",
-                                          "role",
-                                          "content",
-                                          "cache_creation_input_tokens",
-                                          NULL};
 static const char *const message_reserved[] = {"role", "content", NULL};
 static const char *const block_reserved[] = {"type", "text", "source", NULL};
 
@@ -287,10 +276,11 @@ static void write_assistant(tri_anthropic_writer *writer, const tr_turn *turn) {
             tri_anthropic_refuse(writer, err, "a message's own fields are not a JSON object");
             return;
         }
-        blocks = tr_json_get(tr_json_root(extra), "content_blocks");
+        blocks = tr_json_get(tr_json_root(extra), TR_ANTHROPIC_BLOCKS);
     }
     if (blocks != NULL && !tri_is(blocks, TR_JSON_ARRAY)) {
-        tri_anthropic_refuse(writer, TR_ERR_INVALID, "content_blocks: expected an array of blocks");
+        tri_anthropic_refuse(writer, TR_ERR_INVALID,
+                             TR_ANTHROPIC_BLOCKS ": expected an array of blocks");
     }
     tr_jsonw_open(w, '{');
     tr_jsonw_name(w, "role");
@@ -314,7 +304,7 @@ static void write_assistant(tri_anthropic_writer *writer, const tr_turn *turn) {
         }
         tr_jsonw_close(w, ']');
     }
-    tri_write_extra(w, turn->extra, answer_only);
+    tri_write_answer_members(w, extra == NULL ? NULL : tr_json_root(extra), message_reserved);
     tr_jsonw_close(w, '}');
     tr_json_free(extra);
 }

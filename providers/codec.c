@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "providers/anthropic.h"
 #include "providers/gemini.h"
 #include "providers/responses.h"
 #include "runtime/memory.h"
@@ -149,7 +150,9 @@ void tri_write_members(tr_jsonw *w, const tr_json_value *object, const char *con
 
 void tri_write_answer_members(tr_jsonw *w, const tr_json_value *object,
                               const char *const *reserved) {
-    static const char *const fields[] = {TR_RESPONSES_OUTPUT,
+    static const char *const fields[] = {TR_ANTHROPIC_BLOCKS,
+                                         TR_ANTHROPIC_FACTS,
+                                         TR_RESPONSES_OUTPUT,
                                          TR_GEMINI_PARTS,
                                          "groundingMetadata",
                                          "citationMetadata",
