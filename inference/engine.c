@@ -248,7 +248,10 @@ static void sample(tr_engine *engine, tri_seq *seq) {
     }
     if (err != TR_OK) {
         fail(engine, seq, err == TR_ERR_INVALID ? TR_ERR_SERVER : err, 0,
-             err == TR_ERR_NOMEM ? "" : "no token of the model fits the grammar there", false);
+             err == TR_ERR_NOMEM       ? ""
+             : err == TR_ERR_TOO_LARGE ? "grammar: it takes too long to say which token may follow"
+                                       : "no token of the model fits the grammar there",
+             false);
         return;
     }
     if (seq->first_us == 0) {

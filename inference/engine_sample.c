@@ -12,7 +12,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "inference/engine_grammar.h"
 #include "inference/engine_internal.h"
 #include "protocol/assert.h"
 #include "runtime/memory.h"
@@ -20,6 +22,7 @@
 /* What libllama's own programs sample with when nothing is said. */
 static const double temperature_default = 0.8, top_p_default = 0.95, min_p_default = 0.05;
 enum { top_k_default = 40, window_default = 64, grammar_depth_max = 200 };
+static const double grammar_s_max = 1; /* of one token: all others wait for it */
 
 /* A number in [0, 1): the finisher of SplitMix64 over both (Steele, Lea, Flood: "Fast splittable
  * pseudorandom number generators", 2014). */
@@ -69,9 +72,18 @@ static tr_err init_grammar(tri_sampler *sampler, tr_str text, char *ret_why) {
                  TR_ENGINE_GRAMMAR_max, grammar_depth_max);
         return TR_ERR_INVALID;
     }
+    const char *why = NULL;
+    tri_grammar_verdict verdict = tri_grammar_check(text, &why);
+    if (verdict == TRI_GRAMMAR_NOMEM) {
+        return TR_ERR_NOMEM;
+    }
+    if (verdict == TRI_GRAMMAR_EXPLOSIVE) {
+        snprintf(ret_why, TR_ENGINE_WHY_size, "grammar: %s", why);
+        return TR_ERR_INVALID;
+    }
     tri_engine_log_clear();
     sampler->grammar = llama_sampler_init_grammar(sampler->vocab, text.ptr, "root");
-    if (sampler->grammar == NULL) {
+    if (sampler->grammar == NULL || verdict != TRI_GRAMMAR_FINE) {
         char logged[400];
         tri_engine_log_first(logged, sizeof logged);
         snprintf(
@@ -189,6 +201,13 @@ static llama_token draw(const llama_token_data_array *array, double random) {
     return best_of(array->data, array->size); /* rounding ate the last crumb */
 }
 
+/* The thread's own time, which a busy machine does not stretch. */
+static double cpu_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
 static bool grammar_allows(const tri_sampler *sampler, llama_token token) {
     llama_token_data one = {.id = token, .logit = 1.0F, .p = 0};
     llama_token_data_array array = {.data = &one, .size = 1, .selected = -1, .sorted = false};
@@ -209,7 +228,11 @@ static tr_err pick_from_all(const tri_sampler *sampler, tri_sampler_scratch *scr
     llama_token_data_array array = {
         .data = scratch->candidates, .size = scratch->size, .selected = -1, .sorted = false};
     if (by_grammar) {
+        double before = cpu_s();
         llama_sampler_apply(sampler->grammar, &array);
+        if (cpu_s() - before > grammar_s_max) {
+            return TR_ERR_TOO_LARGE;
+        }
     }
     llama_token best = best_of(array.data, array.size);
     if (array.data[best].logit == -INFINITY) {
@@ -250,10 +273,11 @@ tr_err tri_sampler_accept(tri_sampler *sampler, llama_token token) {
     if (sampler->grammar == NULL) {
         return TR_OK;
     }
+    double before = cpu_s();
     /* Accepting what it does not allow throws inside libllama. */
     if (!grammar_allows(sampler, token)) {
         return TR_ERR_INVALID;
     }
     llama_sampler_accept(sampler->grammar, token);
-    return TR_OK;
+    return cpu_s() - before > grammar_s_max ? TR_ERR_TOO_LARGE : TR_OK;
 }

@@ -32,11 +32,12 @@ tr_err tri_sampler_init(tri_sampler *sampler, const struct llama_vocab *vocab, c
 void tri_sampler_fini(tri_sampler *sampler);
 
 /* Token number `index` of the answer, out of `logits`; `tokens` are all before it, the prompt's
- * too. TR_ERR_SERVER: the grammar allows none. */
+ * too. TR_ERR_SERVER: the grammar allows none. TR_ERR_TOO_LARGE: it took too long to say. */
 tr_err tri_sampler_pick(const tri_sampler *sampler, tri_sampler_scratch *scratch,
                         const float *logits, const llama_token *tokens, size_t count, size_t index,
                         llama_token *ret);
-/* Tells the grammar of a token of the answer. TR_ERR_INVALID: it does not allow it. */
+/* Tells the grammar of a token of the answer. TR_ERR_INVALID: it does not allow it.
+ * TR_ERR_TOO_LARGE: it took too long to say. */
 tr_err tri_sampler_accept(tri_sampler *sampler, llama_token token);
 
 #endif
