@@ -183,7 +183,7 @@ __attribute__((format(printf, 4, 5))) static tr_err failf(tr_self *self, call *c
 }
 
 /* What the attempt used, and how it ended, as far as the call knows. */
-static tr_msg *settle_message(const call *c, bool unused, tr_err err) {
+static tr_msg *settle_message(const call *c, uint16_t flags, tr_err err) {
     size_t why_size = strlen(c->why);
     tr_msg *msg = tr_msg_new(TR_KIND_SETTLE, sizeof(tr_settle) + why_size);
     if (msg == NULL) {
@@ -193,7 +193,7 @@ static tr_msg *settle_message(const call *c, bool unused, tr_err err) {
     *settle = c->outcome;
     settle->err = (uint32_t)err;
     settle->progressed = c->seq > c->seq_at_attempt;
-    settle->flags = unused ? TR_SETTLE_UNUSED : 0;
+    settle->flags = flags;
     settle->why_size = (uint16_t)why_size;
     if (settle->tokens_in == 0 && settle->tokens_out == 0) {
         settle->tokens_out = c->seq - c->seq_at_attempt; /* at least one token a delta */
@@ -209,7 +209,9 @@ static tr_msg *settle_message(const call *c, bool unused, tr_err err) {
 
 /* Leaves backend and gate: the one place where an attempt's holdings are given back. */
 static void leave_attempt(tr_self *self, call *c, tr_err err) {
-    bool unused = c->backend == TR_ID_NONE;
+    uint16_t flags = c->backend == TR_ID_NONE ? TR_SETTLE_UNUSED
+                     : c->backend_owes        ? TR_SETTLE_OWES
+                                              : 0;
     if (c->backend != TR_ID_NONE) {
         tr_demonitor(self, c->backend_monitor);
         if (c->backend_owes) {
@@ -225,7 +227,7 @@ static void leave_attempt(tr_self *self, call *c, tr_err err) {
     if (c->gate != TR_ID_NONE) {
         tr_demonitor(self, c->gate_monitor);
         if (c->reserved) {
-            tr_msg *settle = settle_message(c, unused, err);
+            tr_msg *settle = settle_message(c, flags, err);
             (void)tr_send_control(self, c->gate, settle); /* the gate also monitors us */
         }
         c->gate = TR_ID_NONE;

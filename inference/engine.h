@@ -32,6 +32,9 @@ typedef struct tr_engine_spec {
     int32_t gpu_layers; /* negative = all */
     /* Load progress, 0 to 100; false stops the load (TR_ERR_CANCELLED). NULL = not wanted. */
     bool (*progress)(void *arg, uint32_t percent);
+    /* A decode gets on: many times in each, on the thread that decodes (where libllama's backend
+     * asks whether it is to go on; others are quick). NULL = not wanted. */
+    void (*tick)(void *arg);
     /* Takes a DELTA, DONE or FAIL with ref set. Called from the functions below. */
     void (*emit)(void *arg, tr_msg *msg);
     void *arg;

@@ -239,8 +239,12 @@ static uint32_t processors(void) {
 }
 
 static bool on_abort(void *arg) {
+    tr_engine *engine = arg;
+    if (engine->spec.tick != NULL) {
+        engine->spec.tick(engine->spec.arg);
+    }
     /* Relaxed: nothing but the flag itself is read. */
-    return atomic_load_explicit(&((tr_engine *)arg)->aborted, memory_order_relaxed);
+    return atomic_load_explicit(&engine->aborted, memory_order_relaxed);
 }
 
 static struct llama_context_params common_params(tr_engine *engine) {

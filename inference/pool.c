@@ -526,7 +526,10 @@ static tr_err handle(tr_self *self, void *state, tr_msg **taken) {
         break;
     case TRI_KIND_FIRST_TOKEN:
         p->failures = 0;
-        tri_line_first_token(p, msg->from, (const tri_first_token *)msg->data);
+        tri_line_first_token(p, msg->from, (const tri_stream_key *)msg->data);
+        break;
+    case TRI_KIND_RETURNED:
+        tri_line_returned(p, msg->from);
         break;
     case TRI_KIND_WORKER_NOTE:
         err = note_came(self, p, msg);

@@ -30,6 +30,7 @@
 #define TR_POOL_SILENCE_MS_default 10000
 #define TR_POOL_SILENCE_MS_min 500
 #define TR_POOL_HANG_MS_default 120000
+#define TR_POOL_CANCEL_MS_default 5000
 
 typedef struct tr_pool_spec {
     const char *model; /* the name that requests use */
@@ -46,11 +47,13 @@ typedef struct tr_pool_spec {
     uint64_t idle_unload_ms; /* 0 = never */
     uint32_t waiting_max;    /* 0 = TR_POOL_WAITING_max */
     /* A worker that says nothing for silence_ms is given up and killed, and so is one that works
-     * without getting on for hang_ms (a load that stands still, a decode that never ends). An end
+     * without getting on for hang_ms (a load that stands still, a decode that never ends), or for
+     * cancel_ms while a CANCEL waits for its answer (a request that nothing else can stop). An end
      * that closes nothing, a cut cable, is noticed within 1.5 silence_ms. At least
      * TR_POOL_SILENCE_MS_min; 0 = the default. */
     uint32_t silence_ms;
     uint32_t hang_ms;
+    uint32_t cancel_ms;
 } tr_pool_spec;
 
 typedef struct tr_pool_plan tr_pool_plan;

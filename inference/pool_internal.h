@@ -49,7 +49,9 @@ extern const char *const tri_worker_state_names[TRI_WORKER_N];
 enum {
     TRI_KIND_WORKER_NOTE = 112, /* worker to pool: tri_worker_note */
     TRI_KIND_WORKER_REFUSE,     /* pool to worker: why it may not serve, NUL-terminated */
-    TRI_KIND_FIRST_TOKEN,       /* worker to pool: tri_first_token: that stream gets on */
+    TRI_KIND_FIRST_TOKEN,       /* worker to pool: tri_stream_key: that stream gets on */
+    TRI_KIND_RETURN,   /* pool to worker: tri_stream_key: cancel it, and say when it ended */
+    TRI_KIND_RETURNED, /* worker to pool: one of those has */
 };
 
 typedef struct tri_worker_note {
@@ -67,9 +69,9 @@ typedef struct tri_worker_note {
     char text[512]; /* why it ended; "" */
 } tri_worker_note;
 
-typedef struct tri_first_token {
+typedef struct tri_stream_key {
     tr_id call;
     uint64_t ref;
-} tri_first_token;
+} tri_stream_key;
 
 #endif

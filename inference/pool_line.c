@@ -14,6 +14,7 @@
 #include "protocol/assert.h"
 
 #define PATIENCE_US 3000000U
+#define OWED_US 1000000U /* an answer to a CANCEL that takes longer is a bad sign */
 
 void tri_line_init(tri_pool *pool) {
     const tr_pool_spec *spec = &pool->plan->spec;
@@ -31,15 +32,42 @@ static void not_fresh(tri_holder *h) {
 }
 
 /* Gives its worker's sequence back. */
-static void leave_member(void *arg, tr_holder *base) {
-    (void)arg;
-    tri_holder *h = (tri_holder *)base;
+static void leave_member(tri_holder *h) {
     not_fresh(h);
     if (h->member != NULL) {
         TR_ASSERT(h->member->used > 0);
         h->member->used--;
     }
     h->member = NULL;
+}
+
+/* The same, when the worker may still be at it: the sequence is free when the worker says so. */
+static void ask_back(tr_self *self, tri_holder *h) {
+    tri_member *m = h->member;
+    tr_msg *msg = m != NULL ? tr_msg_new(TRI_KIND_RETURN, sizeof(tri_stream_key)) : NULL;
+    if (msg != NULL) {
+        *(tri_stream_key *)msg->data = (tri_stream_key){.call = h->base.call, .ref = h->base.ref};
+    }
+    leave_member(h);
+    if (m != NULL && tr_send_control(self, m->id, msg) == TR_OK) {
+        m->used++;
+        m->owed_us = m->owed++ == 0 ? tr_now_us(self) : m->owed_us;
+    }
+}
+
+static void call_gone(void *arg, tr_holder *base) {
+    ask_back(arg, (tri_holder *)base);
+}
+
+void tri_line_returned(tri_pool *pool, tr_id worker) {
+    for (tri_member *m = pool->members; m != NULL; m = m->next) {
+        if (m->id == worker) {
+            TR_ASSERT(m->owed > 0 && m->used > 0);
+            m->owed--;
+            m->used--;
+            return;
+        }
+    }
 }
 
 void tri_line_reserve(tr_self *self, tri_pool *pool, const tr_msg *msg) {
@@ -59,7 +87,11 @@ void tri_line_settle(tr_self *self, tri_pool *pool, const tr_msg *msg) {
     if (h == NULL) {
         return;
     }
-    leave_member(NULL, h);
+    if ((settle->flags & TR_SETTLE_OWES) != 0) {
+        ask_back(self, (tri_holder *)h);
+    } else {
+        leave_member((tri_holder *)h);
+    }
     if (h->place == TR_PLACE_GRANTED && settle->err == TR_ERR_CRASHED && settle->progressed == 0) {
         tr_line_park(&pool->line, h);
     } else {
@@ -68,10 +100,10 @@ void tri_line_settle(tr_self *self, tri_pool *pool, const tr_msg *msg) {
 }
 
 void tri_line_call_ended(tr_self *self, tri_pool *pool, tr_id call) {
-    tr_line_call_ended(&pool->line, self, call, leave_member, NULL);
+    tr_line_call_ended(&pool->line, self, call, call_gone, self);
 }
 
-void tri_line_first_token(tri_pool *pool, tr_id worker, const tri_first_token *first) {
+void tri_line_first_token(tri_pool *pool, tr_id worker, const tri_stream_key *first) {
     tri_holder *h = (tri_holder *)tr_line_find(&pool->line, first->call, first->ref);
     if (h != NULL && h->member != NULL && h->member->id == worker) {
         not_fresh(h);
@@ -90,9 +122,10 @@ void tri_line_member_gone(tri_pool *pool, const tri_member *member) {
 }
 
 static bool takes(const tri_member *m, const tri_holder *h, uint64_t now_us) {
+    bool answers = m->owed == 0 || now_us < m->owed_us + OWED_US;
     bool welcome = !h->suspect || m->fresh == 0 || now_us >= h->base.came_us + PATIENCE_US;
     return m->note.state == TRI_WORKER_READY && !m->leaving && now_us >= m->quarantine_us &&
-           m->used < m->note.sequences && welcome;
+           m->used < m->note.sequences && answers && welcome;
 }
 
 /* The least loaded, as a share of its sequences; the one to avoid only when there is no other. */
@@ -140,7 +173,7 @@ void tri_line_advance(tr_self *self, tri_pool *pool) {
             return;
         }
         if (grant(self, pool, h, m) != TR_OK) {
-            leave_member(NULL, &h->base);
+            leave_member(h);
             tr_line_refuse(&pool->line, self, &h->base,
                            tr_msg_failf(TR_ERR_NOMEM, "out of memory"));
         }

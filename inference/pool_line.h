@@ -18,8 +18,10 @@ typedef struct tri_member {
     bool leaving; /* no more grants */
     /* It holds a suspect that has not shown a token yet: no more grants until then; 0 = none. */
     uint64_t quarantine_us;
-    uint32_t used;  /* sequences granted */
-    uint32_t fresh; /* of them, those that have not shown a token yet */
+    uint32_t used;    /* sequences granted, or owed: */
+    uint32_t owed;    /* their streams were cancelled, and the worker has not ended them yet */
+    uint64_t owed_us; /* since when there are any */
+    uint32_t fresh;   /* of them, those that have not shown a token yet */
 } tri_member;
 
 /* A reservation (runtime/line.h). Parked: its worker died before a new token came, and the next
@@ -85,7 +87,9 @@ void tri_line_init(tri_pool *pool);
 void tri_line_reserve(tr_self *self, tri_pool *pool, const tr_msg *msg);
 void tri_line_settle(tr_self *self, tri_pool *pool, const tr_msg *msg);
 void tri_line_call_ended(tr_self *self, tri_pool *pool, tr_id call);
-void tri_line_first_token(tri_pool *pool, tr_id worker, const tri_first_token *first);
+/* A worker has ended a stream that was cancelled: its sequence is free now. */
+void tri_line_returned(tri_pool *pool, tr_id worker);
+void tri_line_first_token(tri_pool *pool, tr_id worker, const tri_stream_key *first);
 void tri_line_member_gone(tri_pool *pool, const tri_member *member);
 /* Grants what can be granted, in order. */
 void tri_line_advance(tr_self *self, tri_pool *pool);

@@ -32,6 +32,7 @@ static void fill_defaults(tr_pool_spec *spec) {
     }
     spec->silence_ms = limit_ms(spec->silence_ms, TR_POOL_SILENCE_MS_default);
     spec->hang_ms = limit_ms(spec->hang_ms, TR_POOL_HANG_MS_default);
+    spec->cancel_ms = limit_ms(spec->cancel_ms, TR_POOL_CANCEL_MS_default);
 }
 
 static void write_specs(tr_pool_plan *plan) {

@@ -65,10 +65,25 @@ static tri_row *row_of_call(const tri_worker *w, tr_id call, uint64_t call_ref) 
     return NULL;
 }
 
+void tri_row_say_returned(tr_self *self, tri_worker *w) {
+    while (w->returned > 0 &&
+           tr_send_control(self, w->pool, tr_msg_new(TRI_KIND_RETURNED, 0)) == TR_OK) {
+        w->returned--;
+    }
+}
+
+static void say_returned(tr_self *self, tri_worker *w) {
+    w->returned++;
+    tri_row_say_returned(self, w);
+}
+
 static void free_row(tr_self *self, tri_worker *w, tri_row *row) {
     TR_ASSERT(w->row_count > 0);
     if (row->monitor != 0) {
         tr_demonitor(self, row->monitor);
+    }
+    if (row->returns) {
+        say_returned(self, w);
     }
     *row = (tri_row){0};
     w->row_count--;
@@ -110,13 +125,13 @@ tr_err tri_row_submit(tr_self *self, tri_worker *w, const tr_msg *msg) {
 }
 
 static tr_err cancel(tr_self *self, tri_worker *w, tri_row *row, tr_err reason) {
-    if (row->cancelled || w->note.state != TRI_WORKER_READY) {
+    if (row->cancelled_us != 0 || w->note.state != TRI_WORKER_READY) {
         return TR_OK;
     }
     tr_msg *msg = tr_msg_cancel(reason);
     tr_err err = msg != NULL ? tr_link_send(w->link, self, msg, row->ref) : TR_ERR_NOMEM;
     tr_msg_free(msg);
-    row->cancelled = err == TR_OK;
+    row->cancelled_us = err == TR_OK ? tr_now_us(self) : 0;
     return err;
 }
 
@@ -135,7 +150,7 @@ tr_err tri_row_call_ended(tr_self *self, tri_worker *w, uint64_t monitor) {
     for (uint32_t i = 0; i < w->row_room; i++) {
         tri_row *row = &w->rows[i];
         if (row->ref != 0 && row->monitor == monitor) {
-            row->call = TR_ID_NONE;
+            row->orphan = true;
             row->monitor = 0;
             return cancel(self, w, row, TR_ERR_CLOSED);
         }
@@ -143,14 +158,32 @@ tr_err tri_row_call_ended(tr_self *self, tri_worker *w, uint64_t monitor) {
     return TR_OK;
 }
 
+tr_err tri_row_return(tr_self *self, tri_worker *w, const tri_stream_key *key) {
+    tri_row *row = row_of_call(w, key->call, key->ref);
+    if (row == NULL) {
+        say_returned(self, w); /* it has ended, or never came */
+        return TR_OK;
+    }
+    row->returns = true;
+    return cancel(self, w, row, TR_ERR_CANCELLED);
+}
+
+uint64_t tri_row_oldest_cancel_us(const tri_worker *w) {
+    uint64_t oldest_us = 0;
+    for (uint32_t i = 0; i < w->row_room; i++) {
+        uint64_t us = w->rows[i].ref != 0 ? w->rows[i].cancelled_us : 0;
+        oldest_us = us != 0 && (oldest_us == 0 || us < oldest_us) ? us : oldest_us;
+    }
+    return oldest_us;
+}
+
 /* Its first sign of life: the pool lets others in beside a suspect, and crashes before it are
  * forgiven, since a worker that gets on is not what its supervisor must be saved from. */
 static tr_err begin(tr_self *self, tri_worker *w, tri_row *row) {
     row->begun = true;
-    tr_msg *first = tr_msg_new(TRI_KIND_FIRST_TOKEN, sizeof(tri_first_token));
+    tr_msg *first = tr_msg_new(TRI_KIND_FIRST_TOKEN, sizeof(tri_stream_key));
     if (first != NULL) {
-        *(tri_first_token *)first->data =
-            (tri_first_token){.call = row->call, .ref = row->call_ref};
+        *(tri_stream_key *)first->data = (tri_stream_key){.call = row->call, .ref = row->call_ref};
     }
     tr_err err = tr_send_control(self, w->pool, first);
     if (err == TR_OK && !w->forgiven && !w->note.joined) {
@@ -169,7 +202,7 @@ tr_err tri_row_answer(tr_self *self, tri_worker *w, tr_msg **msg) {
     if (row == NULL) {
         return TR_OK; /* of a stream that has ended */
     }
-    tr_id call = row->call;
+    tr_id call = row->orphan ? TR_ID_NONE : row->call;
     (*msg)->ref = row->call_ref;
     tr_err err = TR_OK;
     if ((*msg)->kind != TR_KIND_DELTA) {
@@ -186,7 +219,7 @@ void tri_row_fail_all(tr_self *self, tri_worker *w, const char *why) {
         if (row->ref == 0) {
             continue;
         }
-        if (row->call != TR_ID_NONE) {
+        if (!row->orphan) {
             tr_msg *fail = resumable(why);
             if (fail != NULL) {
                 fail->ref = row->call_ref;

@@ -265,11 +265,12 @@ static tr_err arm_beat(tr_self *self, tri_worker *w) {
 
 static tr_err beat(tr_self *self, tri_worker *w) {
     w->beat_timer = 0;
+    tri_row_say_returned(self, w);
     uint64_t now = tr_now_us(self);
     char why[96];
     if (now - w->beat_due_us > LATE_US) { /* we stood still, not it: its answer may wait here */
         w->asked_us = w->asked_us != 0 ? now : 0;
-        w->progress_us = now;
+        w->progress_us = w->moved_us = now;
     }
     if (w->asked_us != 0 && now - w->asked_us >= (uint64_t)w->plan->spec.silence_ms * 1000) {
         snprintf(why, sizeof why, "it has not answered for %" PRIu64 " ms",
@@ -280,6 +281,13 @@ static tr_err beat(tr_self *self, tri_worker *w) {
     if (busy && now - w->progress_us >= (uint64_t)w->plan->spec.hang_ms * 1000) {
         snprintf(why, sizeof why, "it has worked without getting on for %" PRIu64 " ms",
                  (now - w->progress_us) / 1000);
+        return lose(self, w, why);
+    }
+    uint64_t cancelled_us = tri_row_oldest_cancel_us(w);
+    uint64_t stuck_us = cancelled_us > w->moved_us ? cancelled_us : w->moved_us;
+    if (cancelled_us != 0 && now - stuck_us >= (uint64_t)w->plan->spec.cancel_ms * 1000) {
+        snprintf(why, sizeof why, "it has not answered a CANCEL for %" PRIu64 " ms",
+                 (now - cancelled_us) / 1000);
         return lose(self, w, why);
     }
     tr_msg *ping = tr_msg_new(TR_KIND_PING, sizeof(tr_ping));
@@ -303,6 +311,7 @@ static tr_err pong_came(tr_self *self, tri_worker *w, const tr_ping *pong) {
     if (moved || (idle && w->note.state == TRI_WORKER_READY)) {
         w->progress_us = tr_now_us(self);
     }
+    w->moved_us = moved ? tr_now_us(self) : w->moved_us;
     w->pong = *pong;
     uint32_t percent = pong->load_percent < 100 ? pong->load_percent : 100;
     if (percent == w->note.percent && (percent < 100 || w->note.state != TRI_WORKER_LOADING)) {
@@ -342,7 +351,7 @@ static tr_err frame_came(tr_self *self, void *state, tr_msg **msg) {
     switch ((*msg)->kind) {
     case TR_KIND_DELTA:
     case TR_KIND_DONE:
-        w->progress_us = tr_now_us(self);
+        w->progress_us = w->moved_us = tr_now_us(self);
         return tri_row_answer(self, w, msg);
     case TR_KIND_FAIL:
         if ((*msg)->ref == 0) {
@@ -490,6 +499,8 @@ static tr_err handle(tr_self *self, void *state, tr_msg **taken) {
     case TR_KIND_CREDIT:
     case TR_KIND_CANCEL:
         return after_call(self, w, tri_row_steer(self, w, msg));
+    case TRI_KIND_RETURN:
+        return after_call(self, w, tri_row_return(self, w, (const tri_stream_key *)msg->data));
     case TR_KIND_DOWN:
         return msg->ref == w->pool_monitor
                    ? shut(self, w, TR_ERR_SHUTDOWN, "the pool ended")

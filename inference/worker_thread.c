@@ -29,6 +29,10 @@ static bool on_progress(void *arg, uint32_t percent) {
     return !ends;
 }
 
+static void on_tick(void *arg) {
+    atomic_fetch_add_explicit(&((tri_work *)arg)->ticks, 1, memory_order_relaxed);
+}
+
 /* So much of a request is read in about ten milliseconds: no longer than a decode. */
 enum { read_at_once_max = 8 * 1024 };
 
@@ -46,6 +50,7 @@ tr_err tri_work_init(tri_work *work, tr_node *node, const tr_engine_spec *spec) 
     work->last = &work->first;
     work->spec.emit = on_emit;
     work->spec.progress = on_progress;
+    work->spec.tick = on_tick;
     work->spec.arg = work;
     if (pthread_mutex_init(&work->queue_mtx, NULL) != 0) {
         return TR_ERR_NOMEM;

@@ -60,6 +60,7 @@ typedef struct tr_granted {
 /* SETTLE's flags. */
 enum {
     TR_SETTLE_UNUSED = 1, /* the backend was sent nothing: the grant is as if it had not been */
+    TR_SETTLE_OWES = 2,   /* the backend got a CANCEL and has not ended the request yet */
 };
 
 /* SETTLE's data, followed by the sentence of the FAIL that ended the attempt. */

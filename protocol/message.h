@@ -130,7 +130,7 @@ typedef struct tr_welcome {
 /* PING asks, PONG answers with the same number; a worker's PONG says what it is doing. */
 typedef struct tr_ping {
     uint64_t number;
-    uint64_t ticks; /* decodes finished since start: a busy worker whose ticks stand still hangs */
+    uint64_t ticks; /* steps of its work so far: a busy worker whose ticks stand still hangs */
     uint32_t busy;  /* 1 while a decode or a load runs */
     uint32_t active;
     uint32_t load_percent; /* 100 = the model is loaded */

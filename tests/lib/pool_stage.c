@@ -185,11 +185,12 @@ static void reserve(tr_self *self, void *target) {
     send(self, tr_whereis(tr_self_node(self), "pool:m"), msg, ++c->attempt);
 }
 
-static void settle(tr_self *self, pool_call *c, tr_err err) {
+static void settle(tr_self *self, pool_call *c, tr_err err, bool owes) {
     tr_msg *msg = tr_msg_new(TR_KIND_SETTLE, sizeof(tr_settle));
     CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
-    *(tr_settle *)msg->data =
-        (tr_settle){.err = (uint32_t)err, .progressed = c->tokens > c->tokens_at_attempt};
+    *(tr_settle *)msg->data = (tr_settle){.err = (uint32_t)err,
+                                          .progressed = c->tokens > c->tokens_at_attempt,
+                                          .flags = owes ? TR_SETTLE_OWES : 0};
     send(self, tr_whereis(tr_self_node(self), "pool:m"), msg, c->attempt);
 }
 
@@ -215,7 +216,7 @@ static void failed(tr_self *self, pool_call *c, const tr_fail *fail) {
     bool resumable = (fail->flags & TR_FAIL_RESUMABLE) != 0;
     if (c->backend != TR_ID_NONE) {
         tr_demonitor(self, c->monitor);
-        settle(self, c, (tr_err)fail->err);
+        settle(self, c, (tr_err)fail->err, false);
     }
     if (resumable) {
         c->resumable++;
@@ -269,7 +270,7 @@ static tr_err call_message(tr_self *self, void *state, tr_msg **msg) {
     case TR_KIND_DONE:
         c->terminals++;
         c->done = true;
-        settle(self, c, TR_OK);
+        settle(self, c, TR_OK, false);
         tr_demonitor(self, c->monitor);
         c->backend = TR_ID_NONE;
         break;
@@ -306,7 +307,8 @@ static void end_call(tr_self *self, void *target) {
     if (c->backend != TR_ID_NONE) {
         send(self, c->backend, tr_msg_cancel(TR_ERR_CANCELLED), c->attempt);
     }
-    settle(self, c, TR_ERR_CANCELLED);
+    settle(self, c, TR_ERR_CANCELLED, c->backend != TR_ID_NONE);
+    c->attempt++; /* a grant under way is not for it */
     send(self, tr_self_id(self), tr_msg_new(KIND_END, 0), 0);
 }
 
@@ -318,7 +320,7 @@ static void pause_call(tr_self *self, void *target) {
     pool_call *c = target;
     tr_demonitor(self, c->monitor);
     send(self, c->backend, tr_msg_cancel(TR_OK), c->attempt);
-    settle(self, c, TR_OK);
+    settle(self, c, TR_OK, true);
     c->backend = TR_ID_NONE;
     c->attempt++; /* what still comes is not for it */
 }

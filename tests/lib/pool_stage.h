@@ -53,6 +53,7 @@ typedef struct pool_worker {
     bool alive;
     bool welcome;
     bool silent; /* answers no PING */
+    bool deaf;   /* answers no CANCEL */
     uint32_t percent;
     uint64_t ticks;
     bool busy;
@@ -133,6 +134,7 @@ pool_worker *pool_stage_join(pool_stage *s, const char *model);
 /* A token of the call's stream; false when no worker has it. */
 bool pool_stage_token(pool_stage *s, const pool_call *call);
 bool pool_stage_done(pool_stage *s, const pool_call *call);
+void pool_stage_answer_cancels(pool_worker *w); /* a deaf one hears again */
 void pool_stage_loaded(pool_worker *w, uint32_t percent);
 void pool_stage_kill(pool_worker *w, int signal);
 void pool_stage_hang_up(pool_worker *w); /* its link ends, its process does not */

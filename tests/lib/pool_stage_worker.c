@@ -111,8 +111,10 @@ static tr_err worker_frame(tr_self *self, void *state, tr_msg **msg) {
         break;
     case TR_KIND_CANCEL:
         if (stream != NULL) {
-            stream->open = false;
             stream->cancelled = true;
+        }
+        if (stream != NULL && !w->deaf) {
+            stream->open = false;
             write_link(self, w, tr_msg_failf(TR_ERR_CANCELLED, "cancelled"), (*msg)->ref);
         }
         break;
@@ -301,6 +303,21 @@ static void tell_loaded(tr_self *self, void *target) {
 void pool_stage_loaded(pool_worker *w, uint32_t percent) {
     w->percent = percent;
     pool_stage_tell(w->stage, w->id, tell_loaded, w);
+}
+
+static void answer_cancels(tr_self *self, void *target) {
+    pool_worker *w = target;
+    w->deaf = false;
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (w->streams[i].open && w->streams[i].cancelled) {
+            w->streams[i].open = false;
+            write_link(self, w, tr_msg_failf(TR_ERR_CANCELLED, "cancelled"), w->streams[i].ref);
+        }
+    }
+}
+
+void pool_stage_answer_cancels(pool_worker *w) {
+    pool_stage_tell(w->stage, w->id, answer_cancels, w);
 }
 
 pool_worker *pool_stage_serving(pool_stage *s, const pool_call *call, pool_stream **ret_stream) {

@@ -2,6 +2,72 @@
  * goes on elsewhere. */
 #include "tests/unit/inference/pool_scene.h"
 
+/* ---- workers that do not end what nobody wants ---- */
+
+static void a_cancelled_sequence_is_free_when_its_worker_has_ended_it(void) {
+    set_up(&plain, NULL);
+    pool_call *ended = reserved();
+    pool_call *paused = reserved();
+    pool_worker *w = serving(ended);
+    w->deaf = true;
+    pool_call *waiting = reserved();
+    pool_call *another = reserved();
+    pool_call_crash(ended);
+    pool_call_pause(paused);
+    pool_stage_wait_ms(&the.stage, 3000);
+    CU_ASSERT_EQUAL(waiting->granted, 0);
+    CU_ASSERT(status_has("\"active\":2"));
+    pool_stage_answer_cancels(w);
+    CU_ASSERT(w->alive);
+    CU_ASSERT_EQUAL(waiting->granted, 1);
+    CU_ASSERT_EQUAL(another->granted, 1);
+    CU_ASSERT_FALSE(w->overbooked);
+    tear_down();
+}
+
+static void a_worker_that_answers_no_cancel_is_killed_and_its_streams_go_on(void) {
+    set_up(&plain, NULL);
+    pool_call *victim = reserved();
+    CU_ASSERT(pool_stage_token(&the.stage, victim));
+    pool_call *wedge = reserved();
+    pool_call *waiting = reserved();
+    pool_worker *w = serving(wedge);
+    w->deaf = w->busy = true; /* its engine's thread stands still, its link does not */
+    pool_call_end(wedge);
+    pool_stage_wait_ms(&the.stage, 4500);
+    CU_ASSERT(w->alive);
+    CU_ASSERT_EQUAL(waiting->granted, 0);
+    pool_stage_wait_ms(&the.stage, 2500);
+    CU_ASSERT_FALSE(w->alive);
+    CU_ASSERT_EQUAL(w->death, SIGKILL);
+    CU_ASSERT_EQUAL(victim->granted, 2);
+    CU_ASSERT_EQUAL(waiting->granted, 1);
+    pool_stream *stream;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pool_stage_serving(&the.stage, victim, &stream));
+    CU_ASSERT_EQUAL(stream->resumed, 1);
+    CU_ASSERT(pool_stage_done(&the.stage, victim));
+    CU_ASSERT(victim->done);
+    tear_down();
+}
+
+static void a_worker_that_gets_on_may_take_its_time_with_a_cancel(void) {
+    set_up(&plain, NULL);
+    pool_call *slow = reserved();
+    pool_worker *w = serving(slow);
+    w->deaf = w->busy = true;
+    pool_call_end(slow);
+    for (uint32_t i = 0; i < 200; i++) {
+        w->ticks++; /* one decode on a slow machine */
+        pool_stage_wait_ms(&the.stage, 100);
+    }
+    CU_ASSERT(w->alive);
+    pool_call *other = reserved(); /* nobody is sent there any more */
+    CU_ASSERT_EQUAL(other->granted, 0);
+    pool_stage_answer_cancels(w);
+    CU_ASSERT_EQUAL(other->granted, 1);
+    tear_down();
+}
+
 /* ---- workers that die ---- */
 
 static void a_death_gives_each_open_stream_one_resumable_fail(void) {
@@ -376,6 +442,9 @@ static void a_stream_never_moves_to_another_model_file(void) {
 
 int main(void) {
     static const puppet_test tests[] = {
+        PUPPET_TEST(a_cancelled_sequence_is_free_when_its_worker_has_ended_it),
+        PUPPET_TEST(a_worker_that_answers_no_cancel_is_killed_and_its_streams_go_on),
+        PUPPET_TEST(a_worker_that_gets_on_may_take_its_time_with_a_cancel),
         PUPPET_TEST(a_death_gives_each_open_stream_one_resumable_fail),
         PUPPET_TEST(a_stream_goes_on_at_the_restarted_worker_with_its_tokens),
         PUPPET_TEST(another_worker_takes_over),
