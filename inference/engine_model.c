@@ -13,7 +13,9 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "inference/engine_internal.h"
 #include "protocol/assert.h"
@@ -121,9 +123,65 @@ static tr_err check_file(const char *file, char *ret_why) {
     return TR_OK;
 }
 
+/* libllama's log is all that tells an intact file for which there is no memory from a broken one:
+ * what the kernel and ggml say of it. */
+static bool lacks_memory(const char *logged) {
+    static const char *const said[] = {"Cannot allocate memory", "failed to allocate",
+                                       "unable to allocate", "std::bad_alloc", "out of memory"};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        if (strcasestr(logged, said[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* In MiB; 0 = nobody knows. Within the process's own limit, if it has one. */
+static unsigned long long memory_left_mib(void) {
+    unsigned long long left = 0, pages = 0;
+    char line[128];
+    FILE *in = fopen("/proc/meminfo", "re");
+    while (in != NULL && fgets(line, sizeof line, in) != NULL) {
+        if (sscanf(line, "MemAvailable: %llu kB", &left) == 1) {
+            left >>= 10;
+            break;
+        }
+    }
+    if (in != NULL) {
+        fclose(in);
+    }
+    struct rlimit limit;
+    in = fopen("/proc/self/statm", "re");
+    if (in != NULL && fscanf(in, "%llu", &pages) == 1 && getrlimit(RLIMIT_AS, &limit) == 0 &&
+        limit.rlim_cur != RLIM_INFINITY) {
+        unsigned long long used = pages * (unsigned long long)sysconf(_SC_PAGESIZE);
+        unsigned long long own = limit.rlim_cur > used ? (limit.rlim_cur - used) >> 20 : 0;
+        left = own < left ? own : left;
+    }
+    if (in != NULL) {
+        fclose(in);
+    }
+    return left;
+}
+
+static tr_err no_memory(const char *file, const char *logged, char *ret_why) {
+    struct stat st;
+    unsigned long long size_mib = stat(file, &st) == 0 ? (unsigned long long)st.st_size >> 20 : 0;
+    snprintf(ret_why, TR_ENGINE_WHY_size,
+             "%s: there is not enough memory for it: the model takes %llu MiB and its sequences "
+             "more, and %llu MiB are left%s%s%s (raise the limit on memory, stop what else needs "
+             "it, run fewer workers or sequences or a smaller context, or take a smaller model)",
+             file, size_mib, memory_left_mib(), logged[0] != '\0' ? " (" : "", logged,
+             logged[0] != '\0' ? ")" : "");
+    return TR_ERR_NOMEM;
+}
+
 static tr_err corrupt(const char *file, char *ret_why) {
     char logged[400];
     tri_engine_log_first(logged, sizeof logged);
+    if (lacks_memory(logged)) {
+        return no_memory(file, logged, ret_why);
+    }
     snprintf(ret_why, TR_ENGINE_WHY_size,
              "%s: the file is truncated or corrupt, or of a kind that libllama %s does not know%s%s"
              " (compare its size and checksum with its source's, and fetch it again)",

@@ -50,10 +50,8 @@ typedef struct pool_worker {
     uint64_t nonce;
     tr_id id; /* of the actor that plays it */
     tr_link *link;
-    bool alive;
-    bool welcome;
-    bool silent; /* answers no PING */
-    bool deaf;   /* answers no CANCEL */
+    bool alive, welcome;
+    bool silent, deaf; /* answers no PING, no CANCEL */
     uint32_t percent;
     uint64_t ticks;
     bool busy;
@@ -131,7 +129,7 @@ pool_worker *pool_stage_worker(pool_stage *s, uint32_t i);
 uint32_t pool_stage_alive(const pool_stage *s);
 pool_worker *pool_stage_serving(pool_stage *s, const pool_call *call, pool_stream **ret_stream);
 pool_worker *pool_stage_join(pool_stage *s, const char *model);
-/* A token of the call's stream; false when no worker has it. */
+/* False when no worker has it. */
 bool pool_stage_token(pool_stage *s, const pool_call *call);
 bool pool_stage_done(pool_stage *s, const pool_call *call);
 void pool_stage_answer_cancels(pool_worker *w); /* a deaf one hears again */

@@ -1,5 +1,6 @@
 /* Loading: whatever is wrong with a model file is said in a sentence, and nothing crashes. */
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "tests/unit/inference/engine_rig.h"
@@ -51,6 +52,30 @@ static void other_formats_are_refused(void) {
     CU_ASSERT_TRUE(why_has("no GGUF"));
     CU_ASSERT_EQUAL(truncate(file, 0), 0);
     CU_ASSERT_EQUAL(load(file, NULL), TR_ERR_INVALID);
+    unlink(file);
+    free(file);
+}
+
+/* Bytes behind the tensors are nobody's, but they are mapped with them. */
+static void an_intact_file_without_memory_for_it_is_called_that(void) {
+    char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_CHAIN});
+    CU_ASSERT_EQUAL_FATAL(truncate(file, 512L << 20), 0);
+    struct rlimit before, low;
+    unsigned long long pages = 0;
+    FILE *in = fopen("/proc/self/statm", "r");
+    CU_ASSERT_FATAL(in != NULL && fscanf(in, "%llu", &pages) == 1);
+    fclose(in);
+    CU_ASSERT_EQUAL_FATAL(getrlimit(RLIMIT_AS, &before), 0);
+    low = before;
+    low.rlim_cur = pages * (unsigned long long)sysconf(_SC_PAGESIZE) + (256U << 20);
+    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_AS, &low), 0);
+    tr_err err = load(file, NULL);
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_AS, &before), 0);
+    CU_ASSERT_EQUAL(err, TR_ERR_NOMEM);
+    CU_ASSERT_TRUE(why_has("there is not enough memory for it: the model takes 512 MiB"));
+    CU_ASSERT_TRUE(why_has("fewer workers or sequences or a smaller context"));
+    CU_ASSERT_PTR_NULL(strstr(why, "corrupt"));
+    CU_ASSERT_EQUAL(load(file, NULL), TR_OK);
     unlink(file);
     free(file);
 }
@@ -154,6 +179,7 @@ int main(void) {
 #define T(name) {#name, name}
         T(missing_file_is_named),
         T(other_formats_are_refused),
+        T(an_intact_file_without_memory_for_it_is_called_that),
         T(every_truncation_is_noticed),
         T(corrupt_head_is_survived),
         T(unknown_chat_template_is_refused_with_the_fix),
