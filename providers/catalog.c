@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "providers/anthropic.h"
+#include "providers/gemini.h"
 #include "providers/openai.h"
 #include "providers/responses.h"
 
@@ -83,6 +84,15 @@ static const tr_catalog_row rows[] = {
      .base_url_env = "OLLAMA_BASE_URL",
      .key_env = "OLLAMA_API_KEY",
      .key_need = TR_KEY_OPTIONAL},
+    {.name = "gemini",
+     .dialect = "gemini",
+     .base_url = "https://generativelanguage.googleapis.com/v1beta",
+     .base_url_env = "GEMINI_BASE_URL",
+     .key_env = "GEMINI_API_KEY",
+     .key_env_first = "GOOGLE_API_KEY",
+     .key_need = TR_KEY_REQUIRED,
+     .key_header = "x-goog-api-key",
+     .key_page = "https://aistudio.google.com/apikey"},
     {.name = "mistral",
      .dialect = "openai",
      .base_url = "https://api.mistral.ai/v1",
@@ -121,6 +131,7 @@ static const tr_dialect *const dialects[] = {
     &tr_dialect_openai,
     &tr_dialect_responses,
     &tr_dialect_anthropic,
+    &tr_dialect_gemini,
 };
 
 static size_t origin_size(tr_str url);

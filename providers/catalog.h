@@ -29,6 +29,7 @@ typedef struct tr_catalog_row {
     const char *base_url;     /* the default; NULL = it must be configured or asked for */
     const char *base_url_env; /* overrides it; NULL = none */
     const char *key_env;
+    const char *key_env_first; /* another name, which wins when both are set; or NULL */
     tr_key_need key_need;
     const char *key_header; /* NULL = "Authorization" with the prefix "Bearer " */
     const char *token_env;  /* in its place: a token, which goes as Bearer; or NULL */

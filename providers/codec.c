@@ -168,12 +168,32 @@ void tri_write_answer_members(tr_jsonw *w, const tr_json_value *object,
     write_members(w, object, reserved, fields);
 }
 
-bool tri_has_member(tr_str object, const char *name) {
-    tr_json *json = NULL;
-    if (object.ptr == NULL || tr_json_parse(object.ptr, object.size, &json, NULL) != TR_OK) {
-        return false;
+/* NULL where there is none; `json` is to be freed either way. */
+static const tr_json_value *member(tr_str object, const char *name, tr_json **json) {
+    *json = NULL;
+    if (object.ptr == NULL || tr_json_parse(object.ptr, object.size, json, NULL) != TR_OK) {
+        return NULL;
     }
-    bool has = tr_json_get(tr_json_root(json), name) != NULL;
+    return tr_json_get(tr_json_root(*json), name);
+}
+
+bool tri_has_member(tr_str object, const char *name) {
+    tr_json *json;
+    bool has = member(object, name, &json) != NULL;
+    tr_json_free(json);
+    return has;
+}
+
+bool tri_has_true(tr_str object, const char *name) {
+    tr_json *json;
+    bool has = tr_json_bool(member(object, name, &json), false);
+    tr_json_free(json);
+    return has;
+}
+
+bool tri_has_word(tr_str object, const char *name, const char *word) {
+    tr_json *json;
+    bool has = tri_same(tr_json_string(member(object, name, &json)), word);
     tr_json_free(json);
     return has;
 }

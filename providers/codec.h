@@ -45,6 +45,9 @@ void tri_write_answer_members(tr_jsonw *w, const tr_json_value *object,
                               const char *const *reserved);
 /* Whether a raw object (or nothing) has a member. */
 bool tri_has_member(tr_str object, const char *name);
+/* Whether it has one that is true, and one that is this string. */
+bool tri_has_true(tr_str object, const char *name);
+bool tri_has_word(tr_str object, const char *name, const char *word);
 /* Numbers that were given, under a name that the user did not use in `own` (which may be NULL). */
 void tri_write_double(tr_jsonw *w, const tr_json_value *own, const char *name, double number);
 void tri_write_int(tr_jsonw *w, const tr_json_value *own, const char *name, int64_t number);

@@ -38,7 +38,7 @@ typedef struct tr_encode {
 } tr_encode;
 
 typedef struct tr_encoded {
-    char path[128]; /* below the base URL, begins with a slash */
+    char path[832]; /* below the base URL, begins with a slash */
     char *body;     /* to be freed by free() */
     size_t body_size;
 } tr_encoded;

@@ -24,11 +24,14 @@ static const char *env_text(const char *name) {
     return text == NULL || *text == '\0' ? NULL : text;
 }
 
-/* The variable that holds the key: the configured one, else the row's, else the row's token if that
- * is the one that is set. */
+/* The variable that holds the key: the configured one, else the first of the row's that is set: its
+ * preferred name, its name, its token. */
 static const char *key_env(const tr_provider_spec *spec, const tr_catalog_row *row) {
     if (spec->key_env[0] != '\0') {
         return spec->key_env;
+    }
+    if (env_text(row->key_env_first) != NULL) {
+        return row->key_env_first;
     }
     bool token = env_text(row->key_env) == NULL && env_text(row->token_env) != NULL;
     return token ? row->token_env : row->key_env;
