@@ -11,7 +11,7 @@
 
 static char why[200];
 static char body[16384];
-static char path[128];
+static char path[sizeof(((tr_encoded *)NULL)->path)];
 
 static tr_err encode_at(tr_op op, const char *model, const char *request, bool stream) {
     tr_chat *chat = NULL;
