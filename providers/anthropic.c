@@ -17,7 +17,6 @@
 
 #include "providers/anthropic_internal.h"
 #include "providers/codec.h"
-#include "providers/openai_internal.h"
 
 #define MAX_TOKENS_default 4096 /* the server demands one */
 #define BUDGET_min 1024         /* of thinking, where it has one */
@@ -49,7 +48,7 @@ const tr_dialect tr_dialect_anthropic = {
     .event = tri_anthropic_event,
     .whole = tri_anthropic_whole,
     .eof = tri_anthropic_eof,
-    .refusal = tri_openai_refusal,
+    .refusal = tri_anthropic_refusal,
     .fini = tri_anthropic_fini,
 };
 

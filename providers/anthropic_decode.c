@@ -237,6 +237,17 @@ tr_err tri_anthropic_eof(tr_decoding *decoding, bool cut) {
                           : "the stream ended before the answer was complete");
 }
 
+/* A refusal names the request, which a header may have lost on the way. */
+tr_err tri_anthropic_refusal(tr_decoding *decoding, tr_str body) {
+    tr_json *json = NULL;
+    if (tr_json_parse(body.ptr, body.size, &json, NULL) == TR_OK) {
+        tri_keep(decoding->outcome->id, sizeof(decoding->outcome->id),
+                 tr_json_string(tr_json_get(tr_json_root(json), "request_id")));
+        tr_json_free(json);
+    }
+    return tri_openai_refusal(decoding, body);
+}
+
 void tri_anthropic_fini(tr_decoding *decoding) {
     tri_anthropic_blocks_fini(decoding->state);
 }

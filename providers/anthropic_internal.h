@@ -65,6 +65,7 @@ typedef struct tri_anthropic {
 tr_err tri_anthropic_event(tr_decoding *decoding, tr_str type, tr_str data, bool last);
 tr_err tri_anthropic_whole(tr_decoding *decoding, tr_str body);
 tr_err tri_anthropic_eof(tr_decoding *decoding, bool cut);
+tr_err tri_anthropic_refusal(tr_decoding *decoding, tr_str body);
 void tri_anthropic_fini(tr_decoding *decoding);
 
 /* A block begins: hands on what it brings with it. */

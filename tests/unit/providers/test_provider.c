@@ -588,6 +588,38 @@ static void a_request_may_bring_a_base_url_only_where_the_row_allows_it(void) {
     close_node();
 }
 
+static void a_row_may_name_its_keys_header_a_token_and_a_fixed_header(void) {
+    setenv("ANTHROPIC_API_KEY", "sk-ant-123456", 1);
+    setenv("ANTHROPIC_AUTH_TOKEN", "token-123456", 1);
+    open_node("anthropic", NULL, NULL);
+    submit(256, 65536);
+    CU_ASSERT_STRING_EQUAL(seen.url, "https://api.anthropic.com/v1/messages");
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.headers, "x-api-key: sk-ant-123456\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.headers, "anthropic-version: 2023-06-01\n"));
+    CU_ASSERT_PTR_NULL(strstr(seen.headers, "token-123456"));
+    close_node();
+    unsetenv("ANTHROPIC_API_KEY");
+    open_node("anthropic", NULL, "http://box:1/v1/");
+    submit(256, 65536);
+    CU_ASSERT_STRING_EQUAL(seen.url, "http://box:1/v1/messages");
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.headers, "Authorization: Bearer token-123456\n"));
+    CU_ASSERT_PTR_NULL(strstr(seen.headers, "x-api-key"));
+    head(401, "");
+    data("{\"type\":\"error\",\"error\":{\"type\":\"authentication_error\",");
+    data("\"message\":\"not token-123456\"},\"request_id\":\"r3\"}");
+    end(TR_OK, NULL);
+    CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_AUTH);
+    CU_ASSERT_STRING_EQUAL(seen.message, "not ************");
+    CU_ASSERT_STRING_EQUAL(seen.request_id, "r3");
+    unsetenv("ANTHROPIC_AUTH_TOKEN");
+    close_node();
+    open_node("anthropic", NULL, NULL);
+    submit(256, 65536);
+    CU_ASSERT_EQUAL(seen.starts, 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.message, "lacks ANTHROPIC_API_KEY"));
+    close_node();
+}
+
 static void a_whole_answer_has_the_total_time_for_its_first_byte(void) {
     open_node("box", "openai-compatible", "http://box:1/v1");
     submit_with(CHAT, "", 256, 65536, TR_SUBMIT_NO_STREAM);
@@ -695,6 +727,7 @@ int main(void) {
     CU_ADD_TEST(suite, an_unreachable_server_fails_with_the_doors_words);
     CU_ADD_TEST(suite, a_dead_door_fails_what_was_open_and_is_looked_up_again);
     CU_ADD_TEST(suite, a_request_may_bring_a_base_url_only_where_the_row_allows_it);
+    CU_ADD_TEST(suite, a_row_may_name_its_keys_header_a_token_and_a_fixed_header);
     CU_ADD_TEST(suite, a_whole_answer_has_the_total_time_for_its_first_byte);
     CU_ADD_TEST(suite, bad_requests_are_refused_before_anything_is_sent);
     CU_ADD_TEST(suite, a_failed_allocation_fails_one_request);
