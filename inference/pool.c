@@ -334,9 +334,7 @@ static bool same_model(tri_pool *p, const tri_member *m) {
             (other != m && other->note.has_digest &&
              (other->note.state == TRI_WORKER_LOADING || other->note.state == TRI_WORKER_READY));
     }
-    for (const tr_holder *h = p->line.head; h != NULL; h = h->next) {
-        bound = bound || h->resumed || h->mid_answer;
-    }
+    bound = bound || p->line.returning > 0;
     if (bound && p->has_digest) {
         return memcmp(p->digest, m->note.digest, sizeof p->digest) == 0;
     }

@@ -157,7 +157,7 @@ static tr_err grant(tr_self *self, tri_pool *pool, tri_holder *h, tri_member *m)
 }
 
 bool tri_line_is_patient(const tri_pool *pool) {
-    const tri_holder *head = (const tri_holder *)pool->line.head;
+    const tri_holder *head = (const tri_holder *)tr_line_peek(&pool->line);
     bool patient = head != NULL && head->suspect;
     for (const tri_member *m = pool->members; m != NULL; m = m->next) {
         patient = patient || (head != NULL && m->quarantine_us != 0);

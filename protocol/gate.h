@@ -27,6 +27,8 @@ enum {
     TR_KIND_STATUSED = 68, /* the answer: ref, body = one JSON object */
     TR_KIND_LOAD = 69,     /* to a pool: load the model now; answered DONE or FAIL with ref */
     TR_KIND_UNLOAD = 70,   /* to a pool: running streams finish, workers stop; DONE or FAIL */
+    TR_KIND_RATES = 71,    /* provider to limiter: what the server said about its limits */
+    TR_KIND_LIMIT = 72,    /* to a limiter: tr_limit; answered STATUSED with ref */
 };
 
 /* RESERVE's flags. */
@@ -74,8 +76,34 @@ typedef struct tr_settle {
     uint16_t flags;
 } tr_settle;
 
+/* RATES' data: what is left, and when it is all there again; -1 = not said. */
+typedef struct tr_rates {
+    int64_t requests_left;
+    int64_t requests_reset_ms;
+    int64_t tokens_left;
+    int64_t tokens_reset_ms;
+} tr_rates;
+
+/* LIMIT's data: changes what it has a flag for. No flag: only asks. */
+enum {
+    TR_LIMIT_AT_ONCE = 1,
+    TR_LIMIT_RPM = 2,
+    TR_LIMIT_TPM = 4,
+    TR_LIMIT_BURST = 8,
+};
+typedef struct tr_limit {
+    uint32_t flags;
+    uint32_t at_once; /* >= 1 */
+    uint32_t rpm;     /* requests a minute; 0 = no limit, here and below */
+    uint32_t tpm;     /* tokens a minute */
+    uint32_t burst;   /* requests at once; 0 = what a second brings */
+    uint32_t reserved;
+} tr_limit;
+
 _Static_assert(sizeof(tr_reserve) == 32, "gate");
 _Static_assert(sizeof(tr_granted) == 16, "gate");
 _Static_assert(sizeof(tr_settle) == 32, "gate");
+_Static_assert(sizeof(tr_rates) == 32, "gate");
+_Static_assert(sizeof(tr_limit) == 24, "gate");
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * The line of line.h: a hash table of holders by call, and among them a list of those who wait.
+ * The line of line.h: a hash table of holders by call; among them those who wait, whose order is
+ * turns.h's and whose deadlines are a heap. Every step is constant, or logarithmic for the heap.
  *
  * A call in the middle of its answer goes before everybody and is bound by no length: it was let in
  * once, somebody reads its stream, and what has been said cannot be taken back, so to refuse it for
@@ -9,6 +10,7 @@
 #include "runtime/line.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 
 #include "protocol/assert.h"
 #include "runtime/memory.h"
@@ -35,38 +37,46 @@ tr_holder *tr_line_find_at(const tr_line *line, tr_id call, tr_place place) {
 }
 
 static bool is_returning(const tr_holder *h) {
-    return (h->mid_answer || h->resumed) && !h->behind;
+    return h->mid_answer || h->resumed;
 }
 
-static bool before(const tr_holder *a, const tr_holder *b) {
-    if (a->mid_answer != b->mid_answer) {
-        return a->mid_answer;
-    }
-    if (a->priority != b->priority) {
-        return a->priority > b->priority;
-    }
-    return is_returning(a) && !is_returning(b);
+/* Lower goes first: mid-answer, then by priority, then who had to leave a dead backend. */
+static uint32_t lane_of(const tr_holder *h) {
+    uint32_t by_priority = (uint32_t)(INT8_MAX - h->priority) * 2;
+    uint32_t newcomers = is_returning(h) && !h->behind ? 0 : 1;
+    return (h->mid_answer ? 0 : TR_TURNS_LANES / 2) + by_priority + newcomers;
 }
 
-static void stand_in_line(tr_line *line, tr_holder *h) {
-    tr_holder *after = line->tail;
-    while (after != NULL && before(h, after)) {
-        after = after->prev;
+static tr_holder *of_turn(tr_turn *turn) {
+    return turn != NULL ? (tr_holder *)((char *)turn - offsetof(tr_holder, turn)) : NULL;
+}
+
+static tr_holder *of_due(tr_due *due) {
+    return due != NULL ? (tr_holder *)((char *)due - offsetof(tr_holder, until)) : NULL;
+}
+
+TR_MUST_USE static tr_err stand_in_line(tr_line *line, tr_holder *h, uint64_t client) {
+    tr_err err = tr_dues_add(&line->late, &h->until);
+    if (err != TR_OK) {
+        return err;
     }
-    h->prev = after;
-    h->next = after != NULL ? after->next : line->head;
-    *(h->next != NULL ? &h->next->prev : &line->tail) = h;
-    *(after != NULL ? &after->next : &line->head) = h;
+    tr_turns_add(&line->turns, &h->turn, lane_of(h), client);
     h->place = TR_PLACE_WAITING;
     line->waiting++;
+    line->returning += is_returning(h);
+    return TR_OK;
 }
 
-static void leave_line(tr_line *line, tr_holder *h) {
+static void leave_line(tr_line *line, tr_holder *h, bool served) {
     TR_ASSERT(h->place == TR_PLACE_WAITING && line->waiting > 0);
-    *(h->prev != NULL ? &h->prev->next : &line->head) = h->next;
-    *(h->next != NULL ? &h->next->prev : &line->tail) = h->prev;
-    h->next = h->prev = NULL;
+    if (served) {
+        tr_turns_served(&line->turns, &h->turn);
+    } else {
+        tr_turns_leave(&line->turns, &h->turn);
+    }
+    tr_dues_remove(&line->late, &h->until);
     line->waiting--;
+    line->returning -= is_returning(h);
 }
 
 /* Without memory for the answer the call's own deadline ends it. */
@@ -77,20 +87,13 @@ static void answer(tr_self *self, tr_id call, uint64_t ref, tr_msg *fail) {
     }
 }
 
-static void refuse_late(tr_line *line, tr_self *self, tr_holder *h) {
-    tr_line_refuse(
-        line, self, h,
-        tr_msg_failf(TR_ERR_TIMEOUT, "the time limit passed while it waited for %s", line->name));
-}
-
 static void drop_late(tr_line *line, tr_self *self) {
     uint64_t now = tr_now_us(self);
-    tr_holder *next = NULL;
-    for (tr_holder *h = line->head; h != NULL; h = next) {
-        next = h->next;
-        if (h->until_us <= now) {
-            refuse_late(line, self, h);
-        }
+    tr_holder *h;
+    while ((h = of_due(tr_dues_first(&line->late))) != NULL && h->until.us <= now) {
+        tr_line_refuse(line, self, h,
+                       tr_msg_failf(TR_ERR_TIMEOUT, "the time limit passed while it waited for %s",
+                                    line->name));
     }
 }
 
@@ -123,24 +126,31 @@ tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, 
     h->call = reserve->from;
     h->ref = reserve->ref;
     h->came_us = tr_now_us(self);
-    h->until_us = h->came_us + (uint64_t)want->remaining_ms * 1000;
+    h->until.us = h->came_us + (uint64_t)want->remaining_ms * 1000;
     h->avoid = want->avoid;
     h->priority = want->priority;
     h->mid_answer = want->mid_answer != 0;
     h->resumed = want->resumes > 0;
     h->behind = behind;
+    if (stand_in_line(line, h, want->client) != TR_OK) {
+        tr_demonitor(self, h->monitor);
+        tr_free(h);
+        answer(self, reserve->from, reserve->ref, tr_msg_failf(TR_ERR_NOMEM, "out of memory"));
+        return NULL;
+    }
     tr_holder **bucket = bucket_of(line, h->call);
     h->hash_next = *bucket;
     *bucket = h;
-    stand_in_line(line, h);
     return h;
 }
 
 tr_holder *tr_line_next(tr_line *line, tr_self *self) {
-    while (line->head != NULL && line->head->until_us <= tr_now_us(self)) {
-        refuse_late(line, self, line->head);
-    }
-    return line->head;
+    drop_late(line, self);
+    return of_turn(tr_turns_first(&line->turns));
+}
+
+const tr_holder *tr_line_peek(const tr_line *line) {
+    return of_turn(tr_turns_first(&line->turns));
 }
 
 tr_err tr_line_grant(tr_line *line, tr_self *self, tr_holder *holder, tr_granted grant) {
@@ -152,7 +162,7 @@ tr_err tr_line_grant(tr_line *line, tr_self *self, tr_holder *holder, tr_granted
     grant.queue_ms = waited_ms < UINT32_MAX ? (uint32_t)waited_ms : UINT32_MAX;
     *(tr_granted *)msg->data = grant;
     msg->ref = holder->ref;
-    leave_line(line, holder);
+    leave_line(line, holder, true);
     holder->place = TR_PLACE_GRANTED;
     line->used++;
     line->granted++;
@@ -174,7 +184,7 @@ void tr_line_release(tr_line *line, tr_self *self, tr_holder *holder) {
     if (holder->place == TR_PLACE_GRANTED) {
         tr_line_park(line, holder);
     } else if (holder->place == TR_PLACE_WAITING) {
-        leave_line(line, holder);
+        leave_line(line, holder, false);
     }
     tr_demonitor(self, holder->monitor);
     tr_free(holder);
@@ -186,8 +196,22 @@ void tr_line_refuse(tr_line *line, tr_self *self, tr_holder *holder, tr_msg *fai
 }
 
 void tr_line_refuse_all(tr_line *line, tr_self *self, tr_err err, const char *why) {
-    while (line->head != NULL) {
-        tr_line_refuse(line, self, line->head, tr_msg_failf(err, "%s", why));
+    tr_holder *h;
+    while ((h = of_turn(tr_turns_first(&line->turns))) != NULL) {
+        tr_line_refuse(line, self, h, tr_msg_failf(err, "%s", why));
+    }
+}
+
+void tr_line_refuse_some(tr_line *line, tr_self *self, tr_holder_why_fn *why, void *arg) {
+    for (size_t i = 0; i < TR_LINE_BUCKETS; i++) {
+        tr_holder *next;
+        for (tr_holder *h = line->buckets[i]; h != NULL; h = next) {
+            next = h->hash_next;
+            tr_msg *fail = h->place == TR_PLACE_WAITING ? why(arg, h) : NULL;
+            if (fail != NULL) {
+                tr_line_refuse(line, self, h, fail);
+            }
+        }
     }
 }
 
@@ -212,4 +236,5 @@ void tr_line_fini(tr_line *line) {
             line->buckets[i] = next;
         }
     }
+    tr_dues_fini(&line->late);
 }

@@ -2,14 +2,17 @@
  * The line before a gate (protocol/gate.h): every reservation is one holder, from RESERVE until
  * SETTLE or its call's DOWN. It waits in line, until its time has passed or it is granted; then it
  * counts as used. In line stand first those in the middle of an answer, then by priority, then
- * those whose backend died, then in the order of coming. One way in, one way out. Part of a gate's
- * state; its functions are called from the gate's.
+ * those whose backend died; among equals one client's turn follows another's, and a client's own go
+ * in the order of their coming. One way in, one way out. Part of a gate's state; its functions are
+ * called from the gate's.
  */
 #ifndef TR_RUNTIME_LINE_H
 #define TR_RUNTIME_LINE_H
 
 #include "protocol/gate.h"
 #include "runtime/actor.h"
+#include "runtime/dues.h"
+#include "runtime/turns.h"
 
 #define TR_LINE_BUCKETS 256U
 
@@ -22,13 +25,13 @@ typedef enum tr_place {
 /* A gate's own holder may begin with one: tr_line.holder_size. */
 typedef struct tr_holder {
     struct tr_holder *hash_next;
-    struct tr_holder *next, *prev; /* in line, while it waits */
+    tr_turn turn; /* while it waits */
+    tr_due until; /* the same: the call has given up then */
     tr_id call;
     uint64_t ref;
     uint64_t monitor;
     uint64_t came_us;
-    uint64_t until_us; /* the call has given up then */
-    tr_id avoid;       /* RESERVE's, as are the next three */
+    tr_id avoid; /* RESERVE's, as are the next three */
     int8_t priority;
     bool mid_answer;
     bool resumed;
@@ -43,10 +46,12 @@ typedef struct tr_line {
     uint32_t waiting_max; /* newcomers beyond it are refused; mid-answer it binds nobody */
     /* the line's */
     tr_holder *buckets[TR_LINE_BUCKETS];
-    tr_holder *head, *tail;
-    uint32_t used;    /* granted and not released */
-    uint32_t waiting; /* in line */
-    uint64_t granted; /* so far */
+    tr_turns turns;
+    tr_dues late;
+    uint32_t used;      /* granted and not released */
+    uint32_t waiting;   /* in line */
+    uint32_t returning; /* of them, those who were granted before: resumed, or mid-answer */
+    uint64_t granted;   /* so far */
 } tr_line;
 
 /* Adds the sender of a RESERVE at its place in line and monitors it, or refuses it: the line is
@@ -60,6 +65,8 @@ tr_holder *tr_line_find(const tr_line *line, tr_id call, uint64_t ref);
 tr_holder *tr_line_find_at(const tr_line *line, tr_id call, tr_place place);
 /* Who is next: those whose time has passed are refused before. NULL: nobody waits. */
 tr_holder *tr_line_next(tr_line *line, tr_self *self);
+/* The same, who may be late already, and nobody is refused. */
+const tr_holder *tr_line_peek(const tr_line *line);
 /* Takes a waiting holder out of line and answers it with GRANTED; queue_ms is filled in. An error
  * means that it was not told: refuse it. */
 TR_MUST_USE tr_err tr_line_grant(tr_line *line, tr_self *self, tr_holder *holder, tr_granted grant);
@@ -69,6 +76,9 @@ void tr_line_park(tr_line *line, tr_holder *holder);
 void tr_line_refuse(tr_line *line, tr_self *self, tr_holder *holder, tr_msg *fail);
 /* Everyone who waits gets this FAIL. */
 void tr_line_refuse_all(tr_line *line, tr_self *self, tr_err err, const char *why);
+/* The FAIL of `why` for each that waits and of which it returns one; it may return NULL. */
+typedef tr_msg *tr_holder_why_fn(void *arg, const tr_holder *holder);
+void tr_line_refuse_some(tr_line *line, tr_self *self, tr_holder_why_fn *why, void *arg);
 /* The way out: frees the holder. */
 void tr_line_release(tr_line *line, tr_self *self, tr_holder *holder);
 /* Releases all that `call` holds. `fn` (or NULL) sees each before. */
