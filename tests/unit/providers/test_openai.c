@@ -12,7 +12,7 @@
 
 static char why[200];
 static char body[8192];
-static char path[128];
+static char path[sizeof(((tr_encoded *)0)->path)];
 
 static tr_err encode_with(tr_op op, const char *request, uint32_t quirks, bool stream) {
     tr_chat *chat = NULL;
