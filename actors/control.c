@@ -1,9 +1,9 @@
 /*
  * One table of verbs. A verb either answers at once or asks other actors first (INSPECT of every
- * shard, STATUS of gates and providers, LOAD and UNLOAD of a pool) and answers when all have come
- * or a second has passed. The answer is one JSON text, sent in pieces as credit allows. Whatever
- * is still missing when the request's total limit has passed, the pool's word or the client's
- * credit, FAIL says it.
+ * shard, STATUS of gates and providers, LOAD and UNLOAD of a pool, inquiry.h of a provider) and
+ * answers when all have come or a second has passed. The answer is one JSON text, sent in pieces as
+ * credit allows. Whatever is still missing when the request's total limit has passed, the pool's
+ * word or the client's credit, FAIL says it.
  */
 #include "actors/control.h"
 
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "actors/inquiry.h"
 #include "protocol/assert.h"
 #include "protocol/gate.h"
 #include "protocol/json.h"
@@ -41,8 +42,9 @@ typedef struct control {
     uint32_t asked;
     tr_body *answers[ANSWERS_max];
     uint32_t answer_count;
-    tr_id pool;
-    uint64_t pool_monitor;
+    tr_id asked_one; /* the pool or provider whose word is awaited without end */
+    uint64_t one_monitor;
+    tr_inquiry inquiry;
     /* the answer */
     char *text;
     size_t size, sent;
@@ -51,7 +53,8 @@ typedef struct control {
 
 struct verb {
     const char *name;
-    const char *argument;                     /* the member that it needs, or NULL */
+    const char *argument;                     /* the member that it takes, or NULL */
+    bool needs;                               /* … and needs */
     tr_err (*ask)(tr_self *self, control *c); /* TR_OK: answers will come; TR_DONE: none needed */
     tr_err (*answer)(tr_self *self, control *c); /* all have come: writes the answer or fails */
 };
@@ -173,34 +176,65 @@ static tr_err ask_all(tr_self *self, control *c) {
     return err == TR_OK && c->asked == 0 ? TR_DONE : err;
 }
 
-static tr_err ask_pool(tr_self *self, control *c, uint16_t kind) {
-    tr_target target;
+/* From now on its word or its end is awaited. */
+static tr_err await(tr_self *self, control *c, tr_id one, const char *label) {
+    if (one == TR_ID_NONE || tr_monitor(self, one, &c->one_monitor) != TR_OK) {
+        return end(self, c, tr_msg_failf(TR_ERR_SERVER, "%s is being restarted: try again", label));
+    }
+    c->asked_one = one;
+    return TR_OK;
+}
+
+static tr_err route(tr_self *self, control *c, tr_str name, tr_str provider, tr_target *ret) {
     char why[512];
-    tr_str name = {c->argument, strlen(c->argument)};
-    tr_err err = tr_route(c->routes, name, (tr_str){"", 0}, &target, why, sizeof why);
+    tr_err err = tr_route(c->routes, name, provider, ret, why, sizeof why);
+    return err == TR_OK ? TR_OK : end(self, c, tr_msg_failf(err, "%s", why));
+}
+
+static tr_err inquire(tr_self *self, control *c, const tr_target *target, tr_op op) {
+    tr_id provider = tr_inquiry_provider(self, target->provider);
+    tr_err err = await(self, c, provider, target->provider);
+    if (err == TR_OK) {
+        err = tr_inquiry_ask(&c->inquiry, self, provider, op, target->model, c->total_ms);
+    }
+    return err;
+}
+
+/* LOAD and UNLOAD: of a pool, or of the provider that has the model. */
+static tr_err ask_owner(tr_self *self, control *c, uint16_t kind, tr_op op) {
+    tr_target target;
+    tr_err err =
+        route(self, c, (tr_str){c->argument, strlen(c->argument)}, (tr_str){"", 0}, &target);
     if (err != TR_OK) {
-        return end(self, c, tr_msg_failf(err, "%s", why));
+        return err;
     }
     if (strcmp(target.provider, "local") != 0) {
-        return end(self, c,
-                   tr_msg_failf(TR_ERR_UNSUPPORTED,
-                                "%s runs elsewhere: only local models are loaded and unloaded here",
-                                target.label));
+        return inquire(self, c, &target, op);
     }
-    c->pool = tr_whereis(tr_self_node(self), target.gate);
-    if (c->pool == TR_ID_NONE || tr_monitor(self, c->pool, &c->pool_monitor) != TR_OK) {
-        return end(self, c,
-                   tr_msg_failf(TR_ERR_SERVER, "%s is being restarted: try again", target.label));
-    }
-    return ask(self, c, c->pool, kind);
+    err = await(self, c, tr_whereis(tr_self_node(self), target.gate), target.label);
+    return err == TR_OK ? ask(self, c, c->asked_one, kind) : err;
 }
 
 static tr_err ask_load(tr_self *self, control *c) {
-    return ask_pool(self, c, TR_KIND_LOAD);
+    return ask_owner(self, c, TR_KIND_LOAD, TR_OP_LOAD);
 }
 
 static tr_err ask_unload(tr_self *self, control *c) {
-    return ask_pool(self, c, TR_KIND_UNLOAD);
+    return ask_owner(self, c, TR_KIND_UNLOAD, TR_OP_UNLOAD);
+}
+
+static tr_err ask_models(tr_self *self, control *c) {
+    if (c->argument[0] == '\0') {
+        return ask_pools(self, c);
+    }
+    tr_target target;
+    tr_err err =
+        route(self, c, (tr_str){"*", 1}, (tr_str){c->argument, strlen(c->argument)}, &target);
+    if (err != TR_OK) {
+        return err;
+    }
+    target.model[0] = '\0';
+    return inquire(self, c, &target, TR_OP_MODELS);
 }
 
 /* --- what the verbs answer --- */
@@ -308,6 +342,13 @@ static tr_err answer_models(tr_self *self, control *c) {
     tr_jsonw w;
     tr_jsonw_init(&w);
     tr_jsonw_open(&w, '{');
+    if (c->argument[0] != '\0') {
+        tr_jsonw_name(&w, "provider");
+        tr_jsonw_text(&w, c->argument);
+        tr_inquiry_write(&c->inquiry, &w);
+        tr_jsonw_close(&w, '}');
+        return finish(self, c, &w);
+    }
     tr_jsonw_name(&w, "default");
     tr_jsonw_text(&w, routes->default_model[0] != '\0' ? routes->default_model
                       : routes->local_count > 0        ? routes->locals[0]
@@ -370,11 +411,16 @@ static tr_err answer_stop(tr_self *self, control *c) {
 }
 
 static const verb verbs[] = {
-    {"tree", NULL, ask_shards, answer_tree},     {"requests", NULL, ask_shards, answer_requests},
-    {"cancel", "id", ask_shards, answer_cancel}, {"models", NULL, ask_pools, answer_models},
-    {"status", NULL, ask_all, answer_status},    {"load", "model", ask_load, say_done},
-    {"unload", "model", ask_unload, say_done},   {"log_level", "level", NULL, answer_level},
-    {"stop", NULL, NULL, answer_stop},           {"ping", NULL, NULL, say_done},
+    {"tree", NULL, false, ask_shards, answer_tree},
+    {"requests", NULL, false, ask_shards, answer_requests},
+    {"cancel", "id", true, ask_shards, answer_cancel},
+    {"models", "provider", false, ask_models, answer_models},
+    {"status", NULL, false, ask_all, answer_status},
+    {"load", "model", true, ask_load, say_done},
+    {"unload", "model", true, ask_unload, say_done},
+    {"log_level", "level", true, NULL, answer_level},
+    {"stop", NULL, false, NULL, answer_stop},
+    {"ping", NULL, false, NULL, say_done},
 };
 
 /* --- the actor --- */
@@ -407,8 +453,10 @@ static tr_err begin(tr_self *self, control *c, const tr_json_value *request) {
                  (int)tr_utf8_cut(name.ptr, name.size, 40), name.ptr != NULL ? name.ptr : "");
         return bad_request(self, c, text);
     }
-    if (c->verb->argument != NULL) {
-        tr_str value = tr_json_string(tr_json_get(request, c->verb->argument));
+    const tr_json_value *given =
+        c->verb->argument != NULL ? tr_json_get(request, c->verb->argument) : NULL;
+    if (c->verb->needs || given != NULL) {
+        tr_str value = tr_json_string(given);
         if (value.size == 0 || value.size > TR_NAME_max) {
             return end(
                 self, c,
@@ -420,7 +468,7 @@ static tr_err begin(tr_self *self, control *c, const tr_json_value *request) {
     if (err == TR_DONE) {
         return c->ended ? TR_DONE : c->verb->answer(self, c);
     }
-    if (err == TR_OK && c->pool == TR_ID_NONE) {
+    if (err == TR_OK && c->asked_one == TR_ID_NONE) {
         err = tr_timer_start(self, GATHER_US, 0, &c->timer);
     }
     return err;
@@ -475,6 +523,8 @@ static tr_err total_passed(tr_self *self, control *c) {
     char text[TR_NAME_max + 96];
     if (c->text != NULL) {
         what = "the client has given no credit for the answer";
+    } else if (c->inquiry.open > 0) {
+        what = "the provider has not answered";
     } else if (c->verb->ask == ask_load) {
         snprintf(text, sizeof text, "%s is not loaded yet, which goes on; no end came",
                  c->argument);
@@ -497,16 +547,26 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
     case TR_KIND_INSPECTED:
     case TR_KIND_STATUSED:
         return answer_came(self, c, *msg);
-    case TR_KIND_DONE: /* of LOAD and UNLOAD */
-        return c->verb->answer(self, c);
+    case TR_KIND_DELTA: { /* of an inquiry, as the two that follow; these also of LOAD and UNLOAD */
+        tr_err err = tr_inquiry_take(&c->inquiry, *msg);
+        return err == TR_OK
+                   ? TR_OK
+                   : end(self, c, tr_msg_failf(err, "the provider's list: %s", tr_err_text(err)));
+    }
+    case TR_KIND_DONE:
+        return tr_inquiry_end(&c->inquiry, *msg) ? c->verb->answer(self, c) : TR_OK;
     case TR_KIND_FAIL: {
+        if (tr_inquiry_forgives(&c->inquiry, *msg)) {
+            return tr_inquiry_end(&c->inquiry, *msg) ? c->verb->answer(self, c) : TR_OK;
+        }
         tr_msg *copy = *msg;
         *msg = NULL;
         return end(self, c, copy);
     }
     case TR_KIND_DOWN:
         return end(self, c,
-                   tr_msg_failf(TR_ERR_SERVER, "the pool of %s crashed: try again", c->argument));
+                   tr_msg_failf(TR_ERR_SERVER, "%s%s crashed: try again",
+                                c->inquiry.open > 0 ? "" : "the pool of ", c->argument));
     case TR_KIND_CREDIT: {
         const tr_credit *credit = (const tr_credit *)(*msg)->data;
         c->credit_messages += credit->messages;
@@ -533,6 +593,7 @@ static void stop(tr_self *self, void *state, tr_err reason) {
     for (uint32_t i = 0; i < c->answer_count; i++) {
         tr_body_unref(c->answers[i]);
     }
+    tr_inquiry_fini(&c->inquiry);
     tr_routes_unref(c->routes);
     free(c->text); /* the writer's */
 }

@@ -162,6 +162,10 @@ tr_err tri_seq_prepare(const tr_engine *engine, tri_seq *seq, const tr_submit *s
     case TR_OP_EMBED:
         return tri_engine_embed_inputs(engine, seq, resume, submit->resume_count, ret_why);
     case TR_OP_CONTROL:
+    case TR_OP_MODELS:
+    case TR_OP_LOADED:
+    case TR_OP_LOAD:
+    case TR_OP_UNLOAD:
         break;
     }
     return TR_ERR_UNSUPPORTED;

@@ -26,6 +26,12 @@ typedef enum tr_op {
         2, /* answers: opaque DELTAs of little-endian float32, choice = index of the input */
     TR_OP_COUNT = 3,   /* answers: one text DELTA of JSON */
     TR_OP_CONTROL = 4, /* answers: text DELTAs of JSON */
+    /* Asked of a provider by a control actor only; no link carries them. The first two answer text
+     * DELTAs: a JSON array of {name, …} (providers/inventory.h); the others nothing. */
+    TR_OP_MODELS = 5, /* which models the provider has */
+    TR_OP_LOADED = 6, /* which of them are in its memory */
+    TR_OP_LOAD = 7,   /* target = the model */
+    TR_OP_UNLOAD = 8, /* target = the model */
 } tr_op;
 
 typedef enum tr_delta_kind {

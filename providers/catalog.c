@@ -11,6 +11,8 @@
 
 #include "providers/anthropic.h"
 #include "providers/gemini.h"
+#include "providers/ollama.h"
+#include "providers/ollama_internal.h"
 #include "providers/openai.h"
 #include "providers/responses.h"
 
@@ -69,7 +71,7 @@ static const tr_catalog_row rows[] = {
      .base_url_env = "LMSTUDIO_BASE_URL",
      .key_env = "LM_API_TOKEN",
      .key_need = TR_KEY_OPTIONAL,
-     .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPEAT_PENALTY},
+     .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPEAT_PENALTY | TR_QUIRK_LMSTUDIO_API},
     {.name = "vllm",
      .dialect = "openai",
      .base_url = "http://localhost:8000/v1",
@@ -79,11 +81,13 @@ static const tr_catalog_row rows[] = {
      .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY |
                TR_QUIRK_STRUCTURED_OUTPUTS},
     {.name = "ollama",
-     .dialect = "openai",
-     .base_url = "http://localhost:11434/v1",
-     .base_url_env = "OLLAMA_BASE_URL",
+     .dialect = "ollama",
+     .base_url = "http://127.0.0.1:11434",
+     .base_url_env = "OLLAMA_HOST",
+     .read_base_url = tri_ollama_host,
      .key_env = "OLLAMA_API_KEY",
-     .key_need = TR_KEY_OPTIONAL},
+     .key_need = TR_KEY_OPTIONAL,
+     .any_base_url = true},
     {.name = "gemini",
      .dialect = "gemini",
      .base_url = "https://generativelanguage.googleapis.com/v1beta",
@@ -132,9 +136,8 @@ static const tr_dialect *const dialects[] = {
     &tr_dialect_responses,
     &tr_dialect_anthropic,
     &tr_dialect_gemini,
+    &tr_dialect_ollama,
 };
-
-static size_t origin_size(tr_str url);
 
 const tr_catalog_row *tr_catalog_find(const char *name) {
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -180,13 +183,13 @@ bool tr_base_url_valid(tr_str url) {
 }
 
 bool tr_base_url_same_origin(tr_str a, tr_str b) {
-    size_t size = origin_size(a);
-    return size > 0 && size == origin_size(b) && memcmp(a.ptr, b.ptr, size) == 0;
+    size_t size = tr_base_url_origin(a);
+    return size > 0 && size == tr_base_url_origin(b) && memcmp(a.ptr, b.ptr, size) == 0;
 }
 
 /* Scheme, host and port as they are written: "localhost" and "127.0.0.1" count as different, and
  * so do ":443" and nothing, which errs on the safe side. */
-static size_t origin_size(tr_str url) {
+size_t tr_base_url_origin(tr_str url) {
     size_t size = scheme_size(url);
     while (size > 0 && size < url.size && url.ptr[size] != '/') {
         size++;

@@ -28,6 +28,8 @@ typedef struct tr_catalog_row {
     const char *dialect;
     const char *base_url;     /* the default; NULL = it must be configured or asked for */
     const char *base_url_env; /* overrides it; NULL = none */
+    /* Makes the variable's value a base URL where it is none by itself; false when it cannot. */
+    bool (*read_base_url)(const char *value, char *ret, size_t size);
     const char *key_env;
     const char *key_env_first; /* another name, which wins when both are set; or NULL */
     tr_key_need key_need;
@@ -49,5 +51,7 @@ const tr_catalog_row *tr_catalog_at(size_t i);
 bool tr_base_url_valid(tr_str url);
 /* Whether both have the same scheme, host and port: a key meant for one may go to the other. */
 bool tr_base_url_same_origin(tr_str a, tr_str b);
+/* How many of its bytes are scheme, host and port; 0 when it is no base URL. */
+size_t tr_base_url_origin(tr_str url);
 
 #endif

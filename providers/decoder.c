@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "protocol/assert.h"
+#include "providers/inventory.h"
 #include "providers/sse.h"
 #include "runtime/memory.h"
 
@@ -100,6 +101,9 @@ const tr_outcome *tr_decoder_outcome(const tr_decoder *decoder) {
 static tr_err feed(tr_decoder *decoder, const char *bytes, size_t size) {
     if (decoder->kind == BODY_UNKNOWN) {
         decoder->kind = sniff(decoder, &bytes, &size);
+        if (decoder->kind == BODY_STREAM && tri_inventory_op(decoder->decoding.op)) {
+            decoder->kind = BODY_WHOLE;
+        }
     }
     switch (decoder->kind) {
     case BODY_UNKNOWN:
@@ -174,11 +178,15 @@ static tr_err feed_lines(tr_decoder *decoder, const char *bytes, size_t size) {
     while (size > 0) {
         const char *lf = memchr(bytes, '\n', size);
         size_t length = lf == NULL ? size : (size_t)(lf - bytes);
-        tr_err err = collect(decoder, bytes, length, TR_ANSWER_JSON_max);
+        tr_str line = {bytes, length};
+        tr_err err = TR_OK;
+        if (lf == NULL || decoder->body_size > 0) {
+            err = collect(decoder, bytes, length, TR_ANSWER_JSON_max);
+            line = (tr_str){decoder->body, decoder->body_size};
+        }
         if (err != TR_OK || lf == NULL) {
             return err;
         }
-        tr_str line = {decoder->body, decoder->body_size};
         decoder->body_size = 0;
         if (line.size > 0) {
             err = decoder->dialect->event(&decoder->decoding, (tr_str){"", 0}, line, false);
@@ -223,7 +231,9 @@ static tr_err end(tr_decoder *decoder, bool cut) {
             say(decoder, "the connection broke off before the answer was complete");
             return TR_ERR_TRUNCATED;
         }
-        return decoder->dialect->whole(&decoder->decoding, body);
+        return tri_inventory_op(decoder->decoding.op)
+                   ? tri_inventory_report(&decoder->decoding, body)
+                   : decoder->dialect->whole(&decoder->decoding, body);
     case BODY_PAGE:
         say(decoder, "the server answered with a web page instead of JSON: is the base URL right?");
         return TR_ERR_NOT_FOUND;

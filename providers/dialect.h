@@ -25,12 +25,13 @@ enum {
     TR_QUIRK_GRAMMAR = 1 << 10,            /* takes GBNF as `grammar` */
     TR_QUIRK_STRUCTURED_OUTPUTS = 1 << 11, /* takes it as structured_outputs.grammar */
     TR_QUIRK_NO_EMBED = 1 << 12,
-    TR_QUIRK_STOP_4 = 1 << 13, /* at most four stop strings */
+    TR_QUIRK_STOP_4 = 1 << 13,       /* at most four stop strings */
+    TR_QUIRK_LMSTUDIO_API = 1 << 14, /* lists, loads and unloads models by LM Studio's own API */
 };
 
 typedef struct tr_encode {
-    tr_op op; /* chat, embed or count */
-    const tr_chat *chat;
+    tr_op op;            /* chat, embed or count; of `inquire` one of those behind control */
+    const tr_chat *chat; /* NULL for `inquire` */
     tr_str model;
     bool stream;
     uint32_t quirks;
@@ -39,7 +40,9 @@ typedef struct tr_encode {
 
 typedef struct tr_encoded {
     char path[832]; /* below the base URL, begins with a slash */
-    char *body;     /* to be freed by free() */
+    bool from_root; /* the path stands in place of the base URL's own */
+    bool get;       /* GET and no body; else POST */
+    char *body;     /* to be freed by free(); NULL = none */
     size_t body_size;
 } tr_encoded;
 
@@ -97,6 +100,10 @@ typedef struct tr_dialect {
     /* The body of an answer that is not 2xx: the failure, never TR_OK. */
     tr_err (*refusal)(tr_decoding *decoding, tr_str body);
     void (*fini)(tr_decoding *decoding);
+    /* What concerns the provider's models and no prompt: TR_OP_MODELS to TR_OP_UNLOAD. Errors as
+     * of `encode`; NULL = the vendor has nothing of the kind. Its answer is read by
+     * tri_inventory_report. */
+    tr_err (*inquire)(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t why_size);
 } tr_dialect;
 
 /* By name, or NULL. */

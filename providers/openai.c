@@ -47,6 +47,7 @@ const tr_dialect tr_dialect_openai = {
     .eof = tri_openai_eof,
     .refusal = tri_openai_refusal,
     .fini = tri_openai_fini,
+    .inquire = tri_openai_inquire,
 };
 
 static tr_err encode(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t why_size) {

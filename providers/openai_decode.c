@@ -8,12 +8,12 @@
  *
  * Called by decoder.c; pure.
  */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "providers/fault.h"
 #include "providers/openai_internal.h"
+#include "providers/vector.h"
 #include "runtime/memory.h"
 
 #define CALLS_max 1024U
@@ -38,7 +38,6 @@ static tr_err new_call(tr_decoding *decoding, uint32_t choice, int64_t index, tr
 static void take_usage(tr_outcome *outcome, const tr_json_value *usage);
 static tr_err take_finish(tr_decoding *decoding, const tr_json_value *choice, uint32_t index);
 static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root);
-static tr_err take_vector(tr_decoding *decoding, const tr_json_value *vector, uint32_t index);
 static tr_err emit_text(tr_decoding *decoding, tr_delta_kind kind, uint32_t choice, tr_str text);
 static tr_err broken(tr_decoding *decoding, tr_err err, const char *why);
 static bool same(tr_str text, const char *word);
@@ -471,39 +470,11 @@ static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root) 
         if (index < 0 || index > UINT16_MAX || !is(vector, TR_JSON_ARRAY)) {
             return broken(decoding, TR_ERR_PROTOCOL, "the server sent an embedding without form");
         }
-        err = take_vector(decoding, vector, (uint32_t)index);
+        err = tri_vector_hand_out(decoding, vector, (uint32_t)index);
     }
     if (err == TR_OK) {
         decoding->outcome->finish = TR_FINISH_STOP;
     }
-    return err;
-}
-
-static tr_err take_vector(tr_decoding *decoding, const tr_json_value *vector, uint32_t index) {
-    size_t size = tr_json_count(vector) * sizeof(float);
-    float *numbers = tr_alloc(size + 1);
-    if (numbers == NULL) {
-        return TR_ERR_NOMEM;
-    }
-    size_t filled = 0;
-    bool sound = true;
-    const tr_json_value *value = tr_json_first(vector);
-    for (; value != NULL; value = tr_json_next(value)) {
-        double number = tr_json_number(value, __builtin_nan(""));
-        sound = sound && !isnan(number);
-        numbers[filled++] = (float)number;
-    }
-    tr_err err = TR_OK;
-    if (!sound || filled == 0) {
-        err = broken(decoding, TR_ERR_PROTOCOL, "the server sent an embedding that is no numbers");
-    } else {
-        tr_piece piece = {.kind = TR_DELTA_OPAQUE,
-                          .choice = index,
-                          .name = {"embedding", 9},
-                          .text = {(const char *)numbers, size}};
-        err = decoding->fn(decoding->arg, &piece);
-    }
-    tr_free(numbers);
     return err;
 }
 

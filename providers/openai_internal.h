@@ -30,6 +30,8 @@ tr_err tri_openai_whole(tr_decoding *decoding, tr_str body);
 tr_err tri_openai_eof(tr_decoding *decoding, bool cut);
 tr_err tri_openai_refusal(tr_decoding *decoding, tr_str body);
 void tri_openai_fini(tr_decoding *decoding);
+/* openai_inquire.c */
+tr_err tri_openai_inquire(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t why_size);
 
 /* openai_error.c: if `root` is an error in any of the shapes that servers use, fills the outcome's
  * message and returns its code; else TR_OK. `certain`: an answer of this status can be nothing

@@ -224,7 +224,7 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     }
     uint32_t whole_ms = head->total_ms == 0 ? WHOLE_MS_default : head->total_ms;
     uint32_t first_ms = head->first_token_ms == 0 ? FIRST_BYTE_MS_default : head->first_token_ms;
-    tr_http_start start = {.method = TR_HTTP_POST,
+    tr_http_start start = {.method = out->get ? TR_HTTP_GET : TR_HTTP_POST,
                            .connect_ms = head->connect_ms,
                            .first_byte_ms = out->stream ? first_ms : whole_ms};
     tr_msg *open =
@@ -548,6 +548,7 @@ static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg
     const char *variable = NULL;
     bool fine = tr_provider_has_key(&provider->spec, &variable);
     bool has = tri_provider_key(provider).size > 0;
+    char url[TR_URL_max + 1];
     tr_jsonw w;
     tr_jsonw_init(&w);
     tr_jsonw_open(&w, '{');
@@ -558,7 +559,7 @@ static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg
     tr_jsonw_name(&w, "dialect");
     tr_jsonw_text(&w, provider->dialect->name);
     tr_jsonw_name(&w, "base_url");
-    tr_jsonw_text(&w, tri_provider_base_url(provider));
+    tr_jsonw_text(&w, tri_provider_base_url(provider, url));
     tr_jsonw_name(&w, "key_env");
     tr_jsonw_text(&w, variable);
     tr_jsonw_name(&w, "key");

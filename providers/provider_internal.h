@@ -51,6 +51,7 @@ typedef struct tri_provider {
  * (>= 512 bytes) is the sentence for the FAIL. */
 typedef struct tri_outgoing {
     bool stream;
+    bool get; /* GET, else POST */
     char url[TR_URL_max + 1];
     char headers[4096]; /* with the key: wiped by the caller */
     tr_body *body;
@@ -59,7 +60,8 @@ TR_MUST_USE tr_err tri_provider_prepare(const tri_provider *provider, const tr_m
                                         tri_outgoing *ret, char *why, size_t why_size);
 /* The key in the environment, its blanks at the end left out; size 0 when there is none. */
 tr_str tri_provider_key(const tri_provider *provider);
-/* Whether a URL's server is the one that the key is meant for. */
-const char *tri_provider_base_url(const tri_provider *provider);
+/* The server that the key is meant for: as configured, else of the environment, else the row's; in
+ * `buf` or borrowed; NULL = none. */
+const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_max + 1]);
 
 #endif

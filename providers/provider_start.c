@@ -10,10 +10,11 @@
 #include <string.h>
 
 #include "providers/http.h"
+#include "providers/inventory.h"
 #include "providers/provider_internal.h"
 
-static tr_err find_url(const tri_provider *provider, tr_str asked, tr_str *ret, char *why,
-                       size_t why_size);
+static tr_err find_url(const tri_provider *provider, tr_str asked, char buf[TR_URL_max + 1],
+                       tr_str *ret, char *why, size_t why_size);
 static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out, char *why,
                             size_t why_size);
 static tr_err add_key(const tri_provider *provider, bool trusted, tri_outgoing *out, size_t *used,
@@ -91,67 +92,103 @@ tr_str tri_provider_key(const tri_provider *provider) {
     return (tr_str){text, size};
 }
 
-const char *tri_provider_base_url(const tri_provider *provider) {
+const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_max + 1]) {
+    const tr_catalog_row *row = provider->row;
     if (provider->spec.base_url[0] != '\0') {
         return provider->spec.base_url;
     }
-    const char *text = env_text(provider->row->base_url_env);
-    return text != NULL ? text : provider->row->base_url;
+    const char *text = env_text(row->base_url_env);
+    if (text != NULL && row->read_base_url != NULL) {
+        /* What cannot be read is used as it is: whoever needs it says that it is no base URL. */
+        return row->read_base_url(text, buf, TR_URL_max + 1) ? buf : text;
+    }
+    return text != NULL ? text : row->base_url;
 }
 
-tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, tri_outgoing *ret,
-                            char *why, size_t why_size) {
+/* Whether the provider takes the request at all. */
+static tr_err check(const tri_provider *provider, const tr_msg *submit, char *why,
+                    size_t why_size) {
     const tr_submit *head = (const void *)submit->data;
-    tr_submit_view view = tr_submit_read(head);
-    if (head->op != TR_OP_CHAT && head->op != TR_OP_EMBED && head->op != TR_OP_COUNT) {
+    bool inquires = tri_inventory_op((tr_op)head->op);
+    if (inquires && provider->dialect->inquire == NULL) {
+        snprintf(why, why_size, "provider %s neither lists nor loads models", provider->spec.name);
+        return TR_ERR_UNSUPPORTED;
+    }
+    if (head->op != TR_OP_CHAT && head->op != TR_OP_EMBED && head->op != TR_OP_COUNT &&
+        !inquires) {
         snprintf(why, why_size, "provider %s answers chat, embed and count requests only",
                  provider->spec.name);
         return TR_ERR_UNSUPPORTED;
     }
-    if (view.target.size == 0) {
+    bool names_none = head->op == TR_OP_MODELS || head->op == TR_OP_LOADED;
+    if (tr_submit_read(head).target.size == 0 && !names_none) {
         snprintf(why, why_size, "no model is named: write %s/MODEL", provider->spec.name);
         return TR_ERR_INVALID;
     }
-    if (head->resume_count > 0 || submit->body == NULL) {
+    if (head->resume_count > 0 || (submit->body == NULL && !inquires)) {
         snprintf(why, why_size, "provider %s cannot go on with another's tokens",
                  provider->spec.name);
         return TR_ERR_UNSUPPORTED;
     }
+    return TR_OK;
+}
+
+static tr_err encode(const tri_provider *provider, const tr_msg *submit, tri_outgoing *out,
+                     tr_encoded *ret, char *why, size_t why_size) {
+    const tr_submit *head = (const void *)submit->data;
+    tr_encode in = {.op = (tr_op)head->op,
+                    .model = tr_submit_read(head).target,
+                    .stream = head->op == TR_OP_CHAT && (head->flags & TR_SUBMIT_NO_STREAM) == 0,
+                    .quirks = provider->row->quirks,
+                    .provider = provider->spec.name};
+    out->stream = in.stream;
+    if (tri_inventory_op(in.op)) {
+        return provider->dialect->inquire(&in, ret, why, why_size);
+    }
+    tr_chat *chat = NULL;
+    tr_err err =
+        tr_chat_parse(in.op, submit->body->bytes, submit->body->size, &chat, why, why_size);
+    if (err != TR_OK) {
+        return err;
+    }
+    in.chat = chat;
+    err = provider->dialect->encode(&in, ret, why, why_size);
+    tr_chat_free(chat);
+    return err;
+}
+
+tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, tri_outgoing *ret,
+                            char *why, size_t why_size) {
+    char buf[TR_URL_max + 1];
     tr_str url;
-    tr_err err = find_url(provider, view.base_url, &url, why, why_size);
+    tr_encoded encoded = {0};
+    tr_err err = check(provider, submit, why, why_size);
+    if (err == TR_OK) {
+        tr_str asked = tr_submit_read((const void *)submit->data).base_url;
+        err = find_url(provider, asked, buf, &url, why, why_size);
+    }
     if (err == TR_OK) {
         err = write_headers(provider, url, ret, why, why_size);
     }
-    tr_chat *chat = NULL;
     if (err == TR_OK) {
-        err = tr_chat_parse((tr_op)head->op, submit->body->bytes, submit->body->size, &chat, why,
-                            why_size);
+        err = encode(provider, submit, ret, &encoded, why, why_size);
     }
     if (err != TR_OK) {
         return err;
     }
-    ret->stream = head->op == TR_OP_CHAT && (head->flags & TR_SUBMIT_NO_STREAM) == 0;
-    tr_encode in = {.op = (tr_op)head->op,
-                    .chat = chat,
-                    .model = view.target,
-                    .stream = ret->stream,
-                    .quirks = provider->row->quirks,
-                    .provider = provider->spec.name};
-    tr_encoded encoded;
-    err = provider->dialect->encode(&in, &encoded, why, why_size);
-    tr_chat_free(chat);
-    if (err != TR_OK) {
-        return err;
+    ret->get = encoded.get;
+    if (encoded.body != NULL) {
+        ret->body = tr_body_new(encoded.body_size);
+        if (ret->body != NULL) {
+            memcpy(ret->body->bytes, encoded.body, encoded.body_size);
+        }
+        free(encoded.body);
+        if (ret->body == NULL) {
+            snprintf(why, why_size, "%s", tr_err_text(TR_ERR_NOMEM));
+            return TR_ERR_NOMEM;
+        }
     }
-    ret->body = tr_body_new(encoded.body_size);
-    if (ret->body != NULL) {
-        memcpy(ret->body->bytes, encoded.body, encoded.body_size);
-    }
-    free(encoded.body);
-    if (ret->body == NULL) {
-        snprintf(why, why_size, "%s", tr_err_text(TR_ERR_NOMEM));
-        return TR_ERR_NOMEM;
-    }
+    url.size = encoded.from_root ? tr_base_url_origin(url) : url.size;
     while (url.size > 0 && url.ptr[url.size - 1] == '/') {
         url.size--;
     }
@@ -163,9 +200,9 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
     return TR_OK;
 }
 
-static tr_err find_url(const tri_provider *provider, tr_str asked, tr_str *ret, char *why,
-                       size_t why_size) {
-    const char *text = tri_provider_base_url(provider);
+static tr_err find_url(const tri_provider *provider, tr_str asked, char buf[TR_URL_max + 1],
+                       tr_str *ret, char *why, size_t why_size) {
+    const char *text = tri_provider_base_url(provider, buf);
     *ret = (tr_str){text, text == NULL ? 0 : strlen(text)};
     if (asked.size > 0 && !provider->row->any_base_url) {
         snprintf(why, why_size,
@@ -205,7 +242,8 @@ static bool header_safe(tr_str text) {
 static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out, char *why,
                             size_t why_size) {
     const tr_catalog_row *row = provider->row;
-    const char *own = tri_provider_base_url(provider);
+    char buf[TR_URL_max + 1];
+    const char *own = tri_provider_base_url(provider, buf);
     bool trusted = own != NULL && tr_base_url_same_origin(url, (tr_str){own, strlen(own)});
     size_t used = (size_t)snprintf(out->headers, sizeof(out->headers),
                                    "Content-Type: application/json\n"

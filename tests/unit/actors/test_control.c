@@ -150,7 +150,7 @@ static void bad_control_requests_say_what_can_be_done(void) {
     control(&who, 1, "{\"do\":\"load\",\"model\":\"absnt\"}");
     company_expect_fail(&who, 1, TR_ERR_NOT_FOUND, "did you mean absent");
     control(&who, 1, "{\"do\":\"load\",\"model\":\"echoes\"}");
-    company_expect_fail(&who, 1, TR_ERR_UNSUPPORTED, "only local models");
+    company_expect_fail(&who, 1, TR_ERR_UNSUPPORTED, "only chats");
     control(&who, 1, "{\"do\":\"unload\",\"model\":\"absent\"}");
     company_expect_fail(&who, 1, TR_ERR_SERVER, "restarted");
     peer_free(&who);
