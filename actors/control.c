@@ -197,6 +197,10 @@ static tr_err inquire(tr_self *self, control *c, const tr_target *target, tr_op 
     if (err == TR_OK) {
         err = tr_inquiry_ask(&c->inquiry, self, provider, op, target->model, c->total_ms);
     }
+    if (err == TR_ERR_FULL) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_OVERLOADED, "%s has too much to do", target->provider));
+    }
     return err;
 }
 

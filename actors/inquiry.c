@@ -34,8 +34,10 @@ static tr_err submit(tr_inquiry *inquiry, tr_self *self, tr_id provider, tr_op o
         return TR_ERR_NOMEM;
     }
     msg->ref = ref;
-    inquiry->open++;
-    return tr_send_control(self, provider, msg);
+    tr_err err = tr_send(self, provider, &msg);
+    tr_msg_free(msg); /* NULL once it was sent */
+    inquiry->open += err == TR_OK ? 1 : 0;
+    return err;
 }
 
 tr_err tr_inquiry_ask(tr_inquiry *inquiry, tr_self *self, tr_id provider, tr_op op,

@@ -114,8 +114,7 @@ static tr_err check(const tri_provider *provider, const tr_msg *submit, char *wh
         snprintf(why, why_size, "provider %s neither lists nor loads models", provider->spec.name);
         return TR_ERR_UNSUPPORTED;
     }
-    if (head->op != TR_OP_CHAT && head->op != TR_OP_EMBED && head->op != TR_OP_COUNT &&
-        !inquires) {
+    if (head->op != TR_OP_CHAT && head->op != TR_OP_EMBED && head->op != TR_OP_COUNT && !inquires) {
         snprintf(why, why_size, "provider %s answers chat, embed and count requests only",
                  provider->spec.name);
         return TR_ERR_UNSUPPORTED;

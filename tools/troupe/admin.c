@@ -27,10 +27,65 @@ static void print_local(const tr_json_value *model) {
            tr_json_string(tr_json_get(model, "why")).size > 0 ? " " : "", STR(model, "why"));
 }
 
+/* Whether a list of loaded models holds one of that name, or an instance of it. */
+static bool is_loaded(const tr_json_value *loaded, tr_str name) {
+    const tr_json_value *item = tr_json_first(loaded);
+    for (; item != NULL; item = tr_json_next(item)) {
+        tr_str names[] = {tr_json_string(tr_json_get(item, "name")),
+                          tr_json_string(tr_json_get(item, "model"))};
+        for (size_t i = 0; i < 2; i++) {
+            if (names[i].size == name.size && memcmp(names[i].ptr, name.ptr, name.size) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void print_fact(const tr_json_value *model, const char *name, const char *before) {
+    const tr_json_value *value = tr_json_get(model, name);
+    if (value != NULL) {
+        bool string = tr_json_type_of(value) == TR_JSON_STRING;
+        tr_str text = string ? tr_json_string(value) : tr_json_raw(value);
+        printf(" %s%.*s", before, (int)text.size, text.ptr);
+    }
+}
+
+/* A provider's own models, as it lists them; those in its memory that it does not list come last.
+ */
+static void print_provider(const tr_json_value *root) {
+    const tr_json_value *models = tr_json_get(root, "models");
+    const tr_json_value *loaded = tr_json_get(root, "loaded");
+    for (const tr_json_value *model = tr_json_first(models); model != NULL;
+         model = tr_json_next(model)) {
+        printf("%.*s/%.*s", STR(root, "provider"), STR(model, "name"));
+        print_fact(model, "parameters", "");
+        print_fact(model, "quantization", "");
+        print_fact(model, "context", "context=");
+        print_fact(model, "bytes", "bytes=");
+        puts(is_loaded(loaded, tr_json_string(tr_json_get(model, "name"))) ? " loaded" : "");
+    }
+    for (const tr_json_value *item = tr_json_first(loaded); item != NULL;
+         item = tr_json_next(item)) {
+        if (!is_loaded(models, tr_json_string(tr_json_get(item, "name")))) {
+            printf("%.*s/%.*s loaded", STR(root, "provider"), STR(item, "name"));
+            print_fact(item, "model", "from ");
+            print_fact(item, "context", "context=");
+            puts("");
+        }
+    }
+}
+
 int tri_cmd_models(const tri_args *args) {
     int status;
-    tr_json *json = tri_control(args, "models", NULL, NULL, &status);
-    if (json != NULL && !args->json) {
+    if (args->rest_count > 1) {
+        return tri_usage("models", "expected one provider, or nothing");
+    }
+    const char *provider = args->rest_count == 1 ? args->rest[0] : NULL;
+    tr_json *json = tri_control(args, "models", "provider", provider, &status);
+    if (json != NULL && !args->json && provider != NULL) {
+        print_provider(tr_json_root(json));
+    } else if (json != NULL && !args->json) {
         const tr_json_value *root = tr_json_root(json);
         const tr_json_value *item = tr_json_first(tr_json_get(root, "local"));
         for (; item != NULL; item = tr_json_next(item)) {
