@@ -132,11 +132,8 @@ static const tr_catalog_row rows[] = {
 };
 
 static const tr_dialect *const dialects[] = {
-    &tr_dialect_openai,
-    &tr_dialect_responses,
-    &tr_dialect_anthropic,
-    &tr_dialect_gemini,
-    &tr_dialect_ollama,
+    &tr_dialect_openai, &tr_dialect_responses, &tr_dialect_anthropic,
+    &tr_dialect_gemini, &tr_dialect_ollama,
 };
 
 const tr_catalog_row *tr_catalog_find(const char *name) {

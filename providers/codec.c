@@ -102,9 +102,9 @@ tr_err tri_emit_vector(tr_decoding *decoding, const tr_json_value *vector, uint3
     size_t filled = 0;
     bool sound = true;
     for (const tr_json_value *v = tr_json_first(vector); v != NULL; v = tr_json_next(v)) {
-        double number = tr_json_number(v, __builtin_nan(""));
-        sound = sound && !isnan(number);
-        numbers[filled++] = (float)number;
+        float number = (float)tr_json_number(v, __builtin_nan(""));
+        sound = sound && isfinite(number);
+        numbers[filled++] = number;
     }
     tr_err err = TR_OK;
     if (!sound || filled == 0) {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "providers/codec.h"
 #include "providers/openai_internal.h"
 
 #define NAMES_max 6
@@ -49,18 +50,13 @@ bool tri_inventory_op(tr_op op) {
     return op == TR_OP_MODELS || op == TR_OP_LOADED || op == TR_OP_LOAD || op == TR_OP_UNLOAD;
 }
 
-static tr_err broken(tr_decoding *decoding, tr_err err, const char *why) {
-    snprintf(decoding->outcome->message, sizeof(decoding->outcome->message), "%s", why);
-    return err;
-}
-
 tr_err tri_inventory_report(tr_decoding *decoding, tr_str body) {
     tr_json *json = NULL;
     tr_err err = tr_json_parse(body.ptr, body.size, &json, NULL);
     if (err != TR_OK) {
         return err == TR_ERR_NOMEM
                    ? err
-                   : broken(decoding, TR_ERR_PROTOCOL, "the server's answer is not valid JSON");
+                   : tri_broken(decoding, TR_ERR_PROTOCOL, "the server's answer is not valid JSON");
     }
     const tr_json_value *root = tr_json_root(json);
     err = tri_openai_error(decoding, root, false);
@@ -74,16 +70,12 @@ tr_err tri_inventory_report(tr_decoding *decoding, tr_str body) {
     return err == TR_OK ? TR_DONE : err;
 }
 
-static bool is(const tr_json_value *value, tr_json_type type) {
-    return value != NULL && tr_json_type_of(value) == type;
-}
-
 static tr_err report_list(tr_decoding *decoding, const tr_json_value *root) {
     const tr_json_value *list = tr_json_get(root, "data");
-    list = is(list, TR_JSON_ARRAY) ? list : tr_json_get(root, "models");
-    list = is(list, TR_JSON_ARRAY) ? list : root; /* Together's is a bare array */
-    if (!is(list, TR_JSON_ARRAY)) {
-        return broken(decoding, TR_ERR_SERVER, "the server's answer holds no list of models");
+    list = tri_is(list, TR_JSON_ARRAY) ? list : tr_json_get(root, "models");
+    list = tri_is(list, TR_JSON_ARRAY) ? list : root; /* Together's is a bare array */
+    if (!tri_is(list, TR_JSON_ARRAY)) {
+        return tri_broken(decoding, TR_ERR_SERVER, "the server's answer holds no list of models");
     }
     char *text = NULL;
     size_t size = 0;
@@ -105,8 +97,7 @@ static tr_err report_list(tr_decoding *decoding, const tr_json_value *root) {
     if (err != TR_OK) {
         return err;
     }
-    tr_piece piece = {.kind = TR_DELTA_TEXT, .text = {text, size}};
-    err = decoding->fn(decoding->arg, &piece);
+    err = tri_emit_text(decoding, TR_DELTA_TEXT, 0, (tr_str){text, size});
     free(text);
     return err;
 }
@@ -123,7 +114,7 @@ static void write_model(tr_jsonw *w, const tr_json_value *model) {
         const tr_json_value *value = NULL;
         for (size_t k = 0; k < NAMES_max && facts[i].from[k] != NULL && value == NULL; k++) {
             value = look(model, facts[i].from[k]);
-            value = is(value, facts[i].type) ? value : NULL;
+            value = tri_is(value, facts[i].type) ? value : NULL;
         }
         if (value != NULL) {
             tr_jsonw_name(w, facts[i].name);
@@ -147,7 +138,7 @@ static void write_instances(tr_jsonw *w, const tr_json_value *model) {
         tr_jsonw_str(w, name);
         tr_jsonw_name(w, "model");
         tr_jsonw_str(w, name_of(model));
-        if (is(context, TR_JSON_NUMBER)) {
+        if (tri_is(context, TR_JSON_NUMBER)) {
             tr_jsonw_name(w, "context");
             tr_jsonw_raw(w, tr_json_raw(context));
         }

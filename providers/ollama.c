@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "providers/codec.h"
 #include "providers/inventory.h"
 #include "providers/ollama_internal.h"
 #include "providers/openai_internal.h"
@@ -57,10 +58,9 @@ static void write_think(writer *writer);
 static void write_tools(writer *writer);
 static void write_turn(writer *writer, size_t index);
 static void write_text(tr_jsonw *w, const tr_turn *turn);
-static void write_thinking(tr_jsonw *w, const tr_turn *turn);
+static void write_own(tr_jsonw *w, const tr_turn *turn, const tr_json_value *extra);
 static void write_images(tr_jsonw *w, const tr_turn *turn);
 static void write_calls(tr_jsonw *w, const tr_turn *turn);
-static void write_extra(tr_jsonw *w, tr_str extra, const char *const *reserved);
 static void write_members(tr_jsonw *w, const tr_json_value *object, const char *const *reserved,
                           const char *const *moved);
 static tr_str base64_of(tr_str url);
@@ -147,12 +147,8 @@ static tr_err refuse(const writer *writer, const char *what) {
     return TR_ERR_UNSUPPORTED;
 }
 
-static bool same(tr_str text, const char *word) {
-    return text.size == strlen(word) && (text.size == 0 || memcmp(text.ptr, word, text.size) == 0);
-}
-
 static bool listed(tr_str name, const char *const *names) {
-    while (*names != NULL && !same(name, *names)) {
+    while (*names != NULL && !tri_same(name, *names)) {
         names++;
     }
     return *names != NULL;
@@ -164,7 +160,7 @@ static const char *think_level(tr_str effort) {
         {"none", ""},     {"minimal", "low"}, {"low", "low"}, {"medium", "medium"},
         {"high", "high"}, {"xhigh", "high"},  {"max", "max"}};
     for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-        if (same(effort, levels[i][0])) {
+        if (tri_same(effort, levels[i][0])) {
             return levels[i][1];
         }
     }
@@ -187,8 +183,8 @@ static tr_err check(const writer *writer) {
     if (tr_json_get(writer->extra, "logit_bias") != NULL || (n != NULL && tr_json_int(n, 0) != 1)) {
         return refuse(writer, "gives one answer, and takes no logit_bias");
     }
-    bool free_choice = chat->tool_choice.ptr == NULL || same(chat->tool_choice, "\"auto\"") ||
-                       same(chat->tool_choice, "\"none\"");
+    bool free_choice = chat->tool_choice.ptr == NULL || tri_same(chat->tool_choice, "\"auto\"") ||
+                       tri_same(chat->tool_choice, "\"none\"");
     if (!free_choice) {
         return refuse(writer, "cannot be told to call a tool: tool_choice may be auto or none");
     }
@@ -215,8 +211,8 @@ static bool is_object(tr_str text) {
 static tr_err check_turn(const writer *writer, const tr_turn *turn) {
     for (size_t i = 0; i < turn->part_count; i++) {
         const tr_part *part = &turn->parts[i];
-        if (part->extra.ptr != NULL ||
-            (part->image_extra.ptr != NULL && !same(part->image_extra, "{\"detail\":\"auto\"}"))) {
+        if (part->extra.ptr != NULL || (part->image_extra.ptr != NULL &&
+                                        !tri_same(part->image_extra, "{\"detail\":\"auto\"}"))) {
             return refuse(writer, "has no place for further fields of a message's part");
         }
         if (part->kind == TR_PART_IMAGE && base64_of(part->url).size == 0) {
@@ -353,13 +349,12 @@ static void write_options(writer *writer) {
 /* --- the other fields --- */
 
 static void write_format(writer *writer) {
-    static const char any[] = "{\"type\":\"object\"}";
     tr_str schema = writer->in->chat->schema;
     if (schema.ptr == NULL || !ours(writer, "format")) {
         return;
     }
     tr_jsonw_name(&writer->w, "format");
-    if (same(schema, any)) {
+    if (tri_any_object(schema)) {
         tr_jsonw_text(&writer->w, "json");
     } else {
         tr_jsonw_raw(&writer->w, schema);
@@ -385,7 +380,8 @@ static void write_tools(writer *writer) {
     static const char *const inside[] = {"name", "description", "parameters", NULL};
     const tr_chat *chat = writer->in->chat;
     tr_jsonw *w = &writer->w;
-    if (chat->tool_count == 0 || same(chat->tool_choice, "\"none\"") || !ours(writer, "tools")) {
+    if (chat->tool_count == 0 || tri_same(chat->tool_choice, "\"none\"") ||
+        !ours(writer, "tools")) {
         return;
     }
     tr_jsonw_name(w, "tools");
@@ -407,25 +403,15 @@ static void write_tools(writer *writer) {
             tr_jsonw_name(w, "parameters");
             tr_jsonw_raw(w, tool->parameters);
         }
-        write_extra(w, tool->function_extra, inside);
+        tri_write_extra(w, tool->function_extra, inside);
         tr_jsonw_close(w, '}');
-        write_extra(w, tool->extra, reserved);
+        tri_write_extra(w, tool->extra, reserved);
         tr_jsonw_close(w, '}');
     }
     tr_jsonw_close(w, ']');
 }
 
 /* --- messages --- */
-
-static bool has_member(tr_str extra, const char *name) {
-    tr_json *json = NULL;
-    if (extra.ptr == NULL || tr_json_parse(extra.ptr, extra.size, &json, NULL) != TR_OK) {
-        return false;
-    }
-    bool has = tr_json_get(tr_json_root(json), name) != NULL;
-    tr_json_free(json);
-    return has;
-}
 
 /* The tool whose call a result answers: the nearest call of that id before it. */
 static tr_str tool_name(const tr_chat *chat, size_t index) {
@@ -444,20 +430,21 @@ static tr_str tool_name(const tr_chat *chat, size_t index) {
 }
 
 static void write_turn(writer *writer, size_t index) {
-    static const char *const reserved[] = {
-        "role", "content", "tool_calls", "tool_call_id", "reasoning", "reasoning_content", NULL};
     const tr_turn *turn = &writer->in->chat->turns[index];
     tr_jsonw *w = &writer->w;
+    tr_json *json = NULL;
+    if (turn->extra.ptr != NULL) {
+        tr_err err = tr_json_parse(turn->extra.ptr, turn->extra.size, &json, NULL);
+        w->err = w->err == TR_OK ? err : w->err;
+    }
+    const tr_json_value *extra = json == NULL ? NULL : tr_json_root(json);
     tr_jsonw_open(w, '{');
     tr_jsonw_name(w, "role");
     tr_jsonw_text(w, tr_chat_role_name(turn->role));
     tr_jsonw_name(w, "content");
     write_text(w, turn);
-    if (!has_member(turn->extra, "images")) {
+    if (tr_json_get(extra, "images") == NULL) {
         write_images(w, turn);
-    }
-    if (!has_member(turn->extra, "thinking")) {
-        write_thinking(w, turn);
     }
     if (turn->call_count > 0) {
         tr_jsonw_name(w, "tool_calls");
@@ -467,31 +454,34 @@ static void write_turn(writer *writer, size_t index) {
         tr_str name = tool_name(writer->in->chat, index);
         tr_jsonw_name(w, "tool_call_id");
         tr_jsonw_str(w, turn->tool_call_id);
-        if (name.ptr != NULL && !has_member(turn->extra, "tool_name")) {
+        if (name.ptr != NULL && tr_json_get(extra, "tool_name") == NULL) {
             tr_jsonw_name(w, "tool_name");
             tr_jsonw_str(w, name);
         }
     }
-    write_extra(w, turn->extra, reserved);
+    write_own(w, turn, extra);
     tr_jsonw_close(w, '}');
+    tr_json_free(json);
 }
 
-/* The reasoning that came with the turn, under either of the names by which it is sent back. */
-static void write_thinking(tr_jsonw *w, const tr_turn *turn) {
-    tr_json *json = NULL;
-    if (turn->extra.ptr == NULL ||
-        tr_json_parse(turn->extra.ptr, turn->extra.size, &json, NULL) != TR_OK) {
-        return;
+/* The turn's own fields. The reasoning that came with an answer goes back as `thinking`, whatever
+ * it is called; what only another vendor's answer has goes nowhere. */
+static void write_own(tr_jsonw *w, const tr_turn *turn, const tr_json_value *extra) {
+    static const char *const reserved[] = {
+        "role", "content", "tool_calls", "tool_call_id", "reasoning", "reasoning_content", NULL};
+    tr_str thinking = tr_json_string(tr_json_get(extra, "reasoning_content"));
+    if (thinking.size == 0) {
+        thinking = tr_json_string(tr_json_get(extra, "reasoning"));
     }
-    tr_str text = tr_json_string(tr_json_get(tr_json_root(json), "reasoning_content"));
-    if (text.size == 0) {
-        text = tr_json_string(tr_json_get(tr_json_root(json), "reasoning"));
-    }
-    if (text.size > 0) {
+    if (thinking.size > 0 && tr_json_get(extra, "thinking") == NULL) {
         tr_jsonw_name(w, "thinking");
-        tr_jsonw_str(w, text);
+        tr_jsonw_str(w, thinking);
     }
-    tr_json_free(json);
+    if (turn->role == TR_CHAT_ASSISTANT) {
+        tri_write_answer_members(w, extra, reserved);
+    } else {
+        tri_write_members(w, extra, reserved);
+    }
 }
 
 /* A message has one text: its parts' one after the other. */
@@ -566,27 +556,12 @@ static void write_calls(tr_jsonw *w, const tr_turn *turn) {
         tr_jsonw_str(w, call->name);
         tr_jsonw_name(w, "arguments");
         tr_jsonw_raw(w, call->arguments.size == 0 ? (tr_str){"{}", 2} : call->arguments);
-        write_extra(w, call->function_extra, inside);
+        tri_write_extra(w, call->function_extra, inside);
         tr_jsonw_close(w, '}');
-        write_extra(w, call->extra, reserved);
+        tri_write_extra(w, call->extra, reserved);
         tr_jsonw_close(w, '}');
     }
     tr_jsonw_close(w, ']');
-}
-
-/* The members of a raw object that nobody else writes. */
-static void write_extra(tr_jsonw *w, tr_str extra, const char *const *reserved) {
-    tr_json *json = NULL;
-    if (extra.ptr == NULL) {
-        return;
-    }
-    tr_err err = tr_json_parse(extra.ptr, extra.size, &json, NULL);
-    if (err != TR_OK) {
-        w->err = w->err == TR_OK ? err : w->err;
-        return;
-    }
-    write_members(w, tr_json_root(json), reserved, reserved);
-    tr_json_free(json);
 }
 
 /* Those in neither list. */

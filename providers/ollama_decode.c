@@ -10,14 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "providers/codec.h"
 #include "providers/ollama_internal.h"
 #include "providers/openai_internal.h"
-#include "providers/vector.h"
 
 #define CALLS_max 1024U
 
 static tr_err take_line(tr_decoding *decoding, const tr_json_value *root);
-static tr_err take_text(tr_decoding *decoding, tr_delta_kind kind, const tr_json_value *text);
 static tr_err take_calls(tr_decoding *decoding, const tr_json_value *calls);
 static tr_err take_call(tr_decoding *decoding, const tr_json_value *call);
 static tr_err take_logprobs(tr_decoding *decoding, const tr_json_value *logprobs);
@@ -26,18 +25,10 @@ static void take_usage(tr_outcome *outcome, const tr_json_value *root);
 static void take_model(tr_outcome *outcome, const tr_json_value *root);
 static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root);
 
-static tr_err broken(tr_decoding *decoding, tr_err err, const char *why) {
-    snprintf(decoding->outcome->message, sizeof(decoding->outcome->message), "%s", why);
-    return err;
-}
-
-static bool is(const tr_json_value *value, tr_json_type type) {
-    return value != NULL && tr_json_type_of(value) == type;
-}
-
 tr_err tri_ollama_event(tr_decoding *decoding, tr_str type, tr_str data, bool last) {
     (void)type;
-    while (data.size > 0 && strchr(" \t\r", data.ptr[data.size - 1]) != NULL) {
+    data = tri_trim(data);
+    if (data.size > 0 && data.ptr[data.size - 1] == '\r') {
         data.size--;
     }
     if (data.size == 0) {
@@ -51,8 +42,8 @@ tr_err tri_ollama_event(tr_decoding *decoding, tr_str type, tr_str data, bool la
     if (err != TR_OK) {
         /* A last line that is no JSON was cut in the middle: the end of the stream tells. */
         return last ? TR_OK
-                    : broken(decoding, TR_ERR_PROTOCOL,
-                             "the server's stream holds a line that is not JSON");
+                    : tri_broken(decoding, TR_ERR_PROTOCOL,
+                                 "the server's stream holds a line that is not JSON");
     }
     err = take_line(decoding, tr_json_root(json));
     tr_json_free(json);
@@ -65,7 +56,7 @@ tr_err tri_ollama_whole(tr_decoding *decoding, tr_str body) {
     if (err != TR_OK) {
         return err == TR_ERR_NOMEM
                    ? err
-                   : broken(decoding, TR_ERR_PROTOCOL, "the server's answer is not valid JSON");
+                   : tri_broken(decoding, TR_ERR_PROTOCOL, "the server's answer is not valid JSON");
     }
     err = take_embeddings(decoding, tr_json_root(json));
     tr_json_free(json);
@@ -73,9 +64,9 @@ tr_err tri_ollama_whole(tr_decoding *decoding, tr_str body) {
 }
 
 tr_err tri_ollama_eof(tr_decoding *decoding, bool cut) {
-    return broken(decoding, TR_ERR_TRUNCATED,
-                  cut ? "the connection broke off before the answer was complete"
-                      : "the stream ended before the answer was complete");
+    return tri_broken(decoding, TR_ERR_TRUNCATED,
+                      cut ? "the connection broke off before the answer was complete"
+                          : "the stream ended before the answer was complete");
 }
 
 void tri_ollama_fini(tr_decoding *decoding) {
@@ -90,12 +81,13 @@ static tr_err take_line(tr_decoding *decoding, const tr_json_value *root) {
     }
     take_model(decoding->outcome, root);
     const tr_json_value *message = tr_json_get(root, "message");
-    bool generated = !is(message, TR_JSON_OBJECT);
+    bool generated = !tri_is(message, TR_JSON_OBJECT);
     const tr_json_value *from = generated ? root : message;
-    err = take_text(decoding, TR_DELTA_REASONING, tr_json_get(from, "thinking"));
+    err = tri_emit_text(decoding, TR_DELTA_REASONING, 0,
+                        tr_json_string(tr_json_get(from, "thinking")));
     if (err == TR_OK) {
-        err = take_text(decoding, TR_DELTA_TEXT,
-                        tr_json_get(from, generated ? "response" : "content"));
+        err = tri_emit_text(decoding, TR_DELTA_TEXT, 0,
+                            tr_json_string(tr_json_get(from, generated ? "response" : "content")));
     }
     if (err == TR_OK) {
         err = take_calls(decoding, tr_json_get(from, "tool_calls"));
@@ -110,14 +102,9 @@ static tr_err take_line(tr_decoding *decoding, const tr_json_value *root) {
     return TR_DONE;
 }
 
-static tr_err take_text(tr_decoding *decoding, tr_delta_kind kind, const tr_json_value *text) {
-    tr_piece piece = {.kind = kind, .text = tr_json_string(text)};
-    return piece.text.size == 0 ? TR_OK : decoding->fn(decoding->arg, &piece);
-}
-
 static tr_err take_calls(tr_decoding *decoding, const tr_json_value *calls) {
     tr_err err = TR_OK;
-    if (!is(calls, TR_JSON_ARRAY)) {
+    if (!tri_is(calls, TR_JSON_ARRAY)) {
         return TR_OK;
     }
     const tr_json_value *call = tr_json_first(calls);
@@ -134,69 +121,52 @@ static tr_err take_call(tr_decoding *decoding, const tr_json_value *call) {
     tr_str id = tr_json_string(tr_json_get(call, "id"));
     tr_str name = tr_json_string(tr_json_get(function, "name"));
     char own[24];
-    if (state->calls == CALLS_max || id.size > TR_NAME_max || name.size > TR_NAME_max) {
-        return broken(decoding, TR_ERR_PROTOCOL,
-                      "the server sent too many tool calls or one with too long a name");
+    if (state->calls == CALLS_max) {
+        return tri_broken(decoding, TR_ERR_PROTOCOL, "the server sent too many tool calls");
     }
     if (id.size == 0) {
         snprintf(own, sizeof(own), "call_%u", (unsigned)state->calls);
         id = (tr_str){own, strlen(own)};
     }
-    tr_piece start = {.kind = TR_DELTA_TOOL_START, .tool = state->calls, .id = id, .name = name};
-    tr_piece rest = {.kind = TR_DELTA_TOOL_ARGS, .tool = state->calls++, .text = {"{}", 2}};
-    if (is(arguments, TR_JSON_OBJECT)) {
-        rest.text = tr_json_raw(arguments);
-    } else if (tr_json_string(arguments).size > 0) {
-        rest.text = tr_json_string(arguments);
+    tr_str text = tr_json_string(arguments);
+    if (tri_is(arguments, TR_JSON_OBJECT)) {
+        text = tr_json_raw(arguments);
+    } else if (text.size == 0) {
+        text = (tr_str){"{}", 2};
     }
-    tr_err err = decoding->fn(decoding->arg, &start);
-    return err == TR_OK ? decoding->fn(decoding->arg, &rest) : err;
+    uint32_t tool = state->calls++;
+    tr_err err = tri_emit_call(decoding, 0, tool, id, name);
+    return err == TR_OK ? tri_emit_args(decoding, 0, tool, text) : err;
 }
 
 /* As it was written, unless it says nothing. */
 static tr_err take_logprobs(tr_decoding *decoding, const tr_json_value *logprobs) {
-    if (!is(logprobs, TR_JSON_ARRAY) || tr_json_count(logprobs) == 0) {
+    if (!tri_is(logprobs, TR_JSON_ARRAY) || tr_json_count(logprobs) == 0) {
         return TR_OK;
     }
-    tr_piece piece = {
-        .kind = TR_DELTA_OPAQUE, .name = {"logprobs", 8}, .text = tr_json_raw(logprobs)};
-    return decoding->fn(decoding->arg, &piece);
-}
-
-static bool same(tr_str text, const char *word) {
-    return text.size == strlen(word) && (text.size == 0 || memcmp(text.ptr, word, text.size) == 0);
+    return tri_emit_opaque(decoding, 0, "logprobs", tr_json_raw(logprobs));
 }
 
 /* A server older than done_reason ends without one. An answer that calls tools ends with "stop". */
 static void take_end(tr_decoding *decoding, const tr_json_value *root) {
     const tri_ollama *state = decoding->state;
     tr_str reason = tr_json_string(tr_json_get(root, "done_reason"));
-    bool stopped = reason.size == 0 || same(reason, "stop");
+    bool stopped = reason.size == 0 || tri_same(reason, "stop");
     take_usage(decoding->outcome, root);
-    decoding->outcome->finish = same(reason, "length")        ? TR_FINISH_LENGTH
+    decoding->outcome->finish = tri_same(reason, "length")    ? TR_FINISH_LENGTH
                                 : stopped && state->calls > 0 ? TR_FINISH_TOOL_CALLS
                                 : stopped                     ? TR_FINISH_STOP
                                                               : TR_FINISH_OTHER;
 }
 
-static uint64_t count(const tr_json_value *root, const char *name) {
-    int64_t number = tr_json_int(tr_json_get(root, name), 0);
-    return number > 0 ? (uint64_t)number : 0;
-}
-
 static void take_usage(tr_outcome *outcome, const tr_json_value *root) {
     outcome->has_usage = true;
-    outcome->usage.in = count(root, "prompt_eval_count");
-    outcome->usage.out = count(root, "eval_count");
+    outcome->usage.in = tri_count(root, "prompt_eval_count");
+    outcome->usage.out = tri_count(root, "eval_count");
 }
 
 static void take_model(tr_outcome *outcome, const tr_json_value *root) {
-    tr_str model = tr_json_string(tr_json_get(root, "model"));
-    if (outcome->model[0] == '\0' && model.size > 0) {
-        size_t size = tr_utf8_cut(model.ptr, model.size, sizeof(outcome->model) - 1);
-        memcpy(outcome->model, model.ptr, size);
-        outcome->model[size] = '\0';
-    }
+    tri_keep(outcome->model, sizeof(outcome->model), tr_json_string(tr_json_get(root, "model")));
 }
 
 /* {embeddings: [[…], …]} of /api/embed, {embedding: […]} of the older /api/embeddings. */
@@ -209,15 +179,15 @@ static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root) 
     take_usage(decoding->outcome, root);
     const tr_json_value *vectors = tr_json_get(root, "embeddings");
     const tr_json_value *single = tr_json_get(root, "embedding");
-    if (is(single, TR_JSON_ARRAY)) {
-        err = tri_vector_hand_out(decoding, single, 0);
-    } else if (!is(vectors, TR_JSON_ARRAY) || tr_json_count(vectors) > UINT16_MAX + 1U) {
-        return broken(decoding, TR_ERR_SERVER, "the server's answer holds no embeddings");
+    if (tri_is(single, TR_JSON_ARRAY)) {
+        err = tri_emit_vector(decoding, single, 0);
+    } else if (!tri_is(vectors, TR_JSON_ARRAY) || tr_json_count(vectors) > UINT16_MAX + 1U) {
+        return tri_broken(decoding, TR_ERR_SERVER, "the server's answer holds no embeddings");
     } else {
         uint32_t index = 0;
         const tr_json_value *vector = tr_json_first(vectors);
         for (; vector != NULL && err == TR_OK; vector = tr_json_next(vector)) {
-            err = tri_vector_hand_out(decoding, vector, index++);
+            err = tri_emit_vector(decoding, vector, index++);
         }
     }
     if (err == TR_OK) {

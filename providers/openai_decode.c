@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "providers/codec.h"
 #include "providers/fault.h"
 #include "providers/openai_internal.h"
-#include "providers/vector.h"
 #include "runtime/memory.h"
 
 #define CALLS_max 1024U
@@ -470,7 +470,7 @@ static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root) 
         if (index < 0 || index > UINT16_MAX || !is(vector, TR_JSON_ARRAY)) {
             return broken(decoding, TR_ERR_PROTOCOL, "the server sent an embedding without form");
         }
-        err = tri_vector_hand_out(decoding, vector, (uint32_t)index);
+        err = tri_emit_vector(decoding, vector, (uint32_t)index);
     }
     if (err == TR_OK) {
         decoding->outcome->finish = TR_FINISH_STOP;

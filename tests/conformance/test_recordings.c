@@ -9,7 +9,7 @@
 
 #include "tests/conformance/replay.h"
 
-static const char *const dialects[] = {"openai", "responses", "anthropic", "gemini"};
+static const char *const dialects[] = {"openai", "responses", "anthropic", "gemini", "ollama"};
 
 int main(void) {
     const char *folder = getenv("TROUPE_RECORDINGS");
