@@ -32,9 +32,6 @@ static const bool may[STATE_N][STATE_N] = {
     [PAUSED] = {[RESERVING] = true, [ENDED] = true},
 };
 
-/* A stream that can be resumed gives its sequence back when its client has read nothing for so
- * long: others wait for it. */
-#define PAUSE_MS 1000U
 /* A gate that ended is looked for so often, and given up after so long: its supervisor stops what
  * it had, which may take seconds, before it starts the next. */
 #define KNOCK_MS 100U
@@ -60,6 +57,7 @@ typedef struct call {
     tr_body *body;
     tr_submit head; /* limits are resolved: no zero stands for a default */
     uint32_t stalled_ms;
+    uint32_t pause_ms; /* a stream that can be resumed gives its sequence back then */
     tr_target target;
     tr_str base_url; /* in its own memory */
     uint64_t began_us;
@@ -280,8 +278,9 @@ static limit next_limit(const call *c) {
         phase = (limit){c->knock_us, TR_OK, "", KNOCK_MS};
     } else if (c->state != STREAMING && c->state != PAUSED) {
         phase = total;
-    } else if (c->state == STREAMING && is_shut(c) && c->token_count > 0 && !c->untracked) {
-        phase = (limit){c->starved_us + PAUSE_MS * 1000ULL, TR_OK, "", PAUSE_MS};
+    } else if (c->state == STREAMING && is_shut(c) && c->token_count > 0 && !c->untracked &&
+               c->pause_ms < c->stalled_ms) {
+        phase = (limit){c->starved_us + c->pause_ms * 1000ULL, TR_OK, "", c->pause_ms};
     } else if (is_starved(c) || c->state == PAUSED) {
         phase = (limit){c->starved_us + (uint64_t)c->stalled_ms * 1000, TR_ERR_STALLED,
                         "the client has not read its stream for", c->stalled_ms};
@@ -504,6 +503,7 @@ static tr_err submitted(tr_self *self, call *c, tr_msg *msg) {
     c->head.idle_ms = or_default(submit->idle_ms, limits->idle_ms);
     c->head.total_ms = or_default(submit->total_ms, limits->total_ms);
     c->stalled_ms = or_default(0, limits->stalled_ms);
+    c->pause_ms = limits->pause_ms != 0 ? limits->pause_ms : TR_PAUSE_MS_default;
     if (view.base_url.size > 0) {
         char *copy = tr_strndup(view.base_url.ptr, view.base_url.size);
         if (copy == NULL) {

@@ -22,6 +22,7 @@ typedef struct tr_time_limits {
     uint32_t idle_ms;
     uint32_t total_ms;
     uint32_t stalled_ms; /* a client that does not read */
+    uint32_t pause_ms;   /* then its sequence is given back; 0 = TR_PAUSE_MS_default */
 } tr_time_limits;
 
 typedef struct tr_alias {

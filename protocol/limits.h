@@ -45,6 +45,7 @@
 #define TR_CHAT_VALUES_max (128 * 1024)      /* of one request: a shard reads it in one go */
 #define TR_CONTROL_BODY_max (16 * 1024)      /* the JSON of a control request */
 #define TR_CONTROLS_PER_CLIENT_max 64        /* of the streams of one connection */
+#define TR_PAUSE_MS_default 1000             /* an unread stream gives its sequence back */
 #define TR_TIMEOUT_MS_max (24U * 3600U * 1000U)
 
 /* Actors. */

@@ -77,7 +77,9 @@ void local_start(local_daemon *d, const tr_pool_spec *pools, size_t count) {
         locals[i] = pools[i].model;
     }
     d->plan_count = count;
-    tr_routes_spec routes_spec = {.locals = locals, .local_count = count};
+    /* On a slow machine a stream that a test holds back must not give its worker up by itself. */
+    tr_routes_spec routes_spec = {
+        .locals = locals, .local_count = count, .limits.pause_ms = TR_TIMEOUT_MS_max};
     tr_routes *routes = NULL;
     CU_ASSERT_EQUAL_FATAL(tr_services_new(&services_spec, &d->services), TR_OK);
     CU_ASSERT_EQUAL_FATAL(tr_routes_new(&routes_spec, &routes), TR_OK);

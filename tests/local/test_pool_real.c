@@ -190,6 +190,7 @@ static void a_worker_that_stands_still_is_replaced_and_its_stream_goes_on(void) 
     open_stream(&cut, request);
     read_chunks(&cut, 30);
     pid_t pid = local_worker(&the, true);
+    CU_ASSERT_FATAL(pid > 0);
     CU_ASSERT_EQUAL_FATAL(kill(pid, SIGSTOP), 0);
     read_chunks(&cut, SIZE_MAX / 2);
     check_same(&cut, &whole);

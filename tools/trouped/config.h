@@ -67,7 +67,7 @@ typedef struct tr_config {
     tr_config_list providers;  /* tr_config_provider */
     tr_config_list locals;     /* tr_config_local */
     tr_config_list aliases;    /* tr_config_alias */
-    uint64_t connect_ms, first_token_ms, idle_ms, total_ms, stalled_ms;
+    uint64_t connect_ms, first_token_ms, idle_ms, total_ms, stalled_ms, pause_ms;
     uint64_t drain_ms;
     const char *log_format; /* logfmt, json */
     const char *log_level;

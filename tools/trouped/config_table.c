@@ -209,6 +209,10 @@ static const tri_field time_fields[] = {
     TIME_FIELD("idle", idle_ms, "60s", "30s", "Between two tokens, while the client reads."),
     TIME_FIELD("total", total_ms, "600s", "1h", "For the whole request."),
     TIME_FIELD("stalled", stalled_ms, "120s", "90s", "For a client that does not read its stream."),
+    TIME_FIELD(
+        "pause", pause_ms, "1s", "5s",
+        "A stream that is not read for this long gives its place at a local model to others until "
+        "it is read again."),
 };
 static const tri_section time_section = {.fields = time_fields, .count = COUNT(time_fields)};
 

@@ -259,7 +259,8 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
                        .first_token_ms = (uint32_t)config->first_token_ms,
                        .idle_ms = (uint32_t)config->idle_ms,
                        .total_ms = (uint32_t)config->total_ms,
-                       .stalled_ms = (uint32_t)config->stalled_ms},
+                       .stalled_ms = (uint32_t)config->stalled_ms,
+                       .pause_ms = (uint32_t)config->pause_ms},
         };
         err = tr_routes_new(&spec, &routes);
     }
