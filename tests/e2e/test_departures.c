@@ -468,6 +468,41 @@ static void close_stage(void) {
     tr_stage_close();
 }
 
+/* 160 MiB of requests whose client reads nothing. */
+static void large_requests_leave_no_memory_behind(void) {
+    enum { REQUESTS = 8, TEXT = 20 * 1024 * 1024 };
+    char *text = malloc(TEXT);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+    memset(text, 'x', TEXT - 1);
+    text[TEXT - 1] = '\0';
+    long before = tr_stage_rss_kib();
+    tr_client *sender = tr_stage_client();
+    tr_stream *streams[REQUESTS];
+    for (int i = 0; i < REQUESTS; i++) {
+        tr_options options = TR_OPTIONS_INIT;
+        tr_request *request = NULL;
+        options.model = "echo/x";
+        options.window_messages = 1;
+        CU_ASSERT_EQUAL_FATAL(tr_request_new(&options, &request), TR_OK);
+        CU_ASSERT_EQUAL_FATAL(tr_request_text(request, "user", text), TR_OK);
+        CU_ASSERT_EQUAL_FATAL(tr_stream_open(sender, request, &streams[i]), TR_OK);
+        tr_request_free(request);
+    }
+    free(text);
+    for (int i = 0; i < REQUESTS; i++) {
+        tr_chunk chunk;
+        CU_ASSERT_EQUAL(tr_stream_next(streams[i], 30000, &chunk), TR_OK);
+    }
+    for (int i = 0; i < REQUESTS; i++) {
+        tr_stream_close(streams[i]);
+    }
+    tr_client_close(sender);
+    CU_ASSERT_TRUE(tr_stage_until(none_running, NULL, 5000));
+    long kept = tr_stage_rss_kib() - before;
+    printf("\n    %d requests of %d MiB left %ld KiB\n", REQUESTS, TEXT >> 20, kept);
+    CU_ASSERT_TRUE(kept <= slack_kib);
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"(the daemon starts)", open_stage},
@@ -479,6 +514,7 @@ int main(void) {
          unread_streams_hold_their_window_and_slow_nobody},
         {"a_stopped_client_holds_its_window_and_slows_nobody",
          a_stopped_client_holds_its_window_and_slows_nobody},
+        {"large_requests_leave_no_memory_behind", large_requests_leave_no_memory_behind},
         {"interrupted_the_command_line_cancels_and_says_130",
          interrupted_the_command_line_cancels_and_says_130},
         {"each_stream_ends_once_when_the_daemon_dies", each_stream_ends_once_when_the_daemon_dies},

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +169,9 @@ int main(int argc, char **argv) {
         {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0},
     };
+    /* Large requests get pages of their own, and give them back when they end: left alone, glibc
+     * learns from the first one to keep them (mallopt(3), M_MMAP_THRESHOLD). */
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     tr_daemon_options daemon = TR_DAEMON_OPTIONS_INIT;
     bool only_check = false;
     bool print = false;
