@@ -1,14 +1,45 @@
 /*
- * Answers as JSON. Tokens are numbered ("t0 t1 t2 …"), so a test sees at once what is lost, doubled
- * or out of order; with `echo` they are the words of the question. An embedding's numbers are a
- * hash of its text. Called by server.c.
+ * What the dialects of the mock share: reading a request, and the tokens of its answer. Tokens are
+ * numbered ("t0 t1 t2 …"), so a test sees at once what is lost, doubled or out of order; with
+ * `echo` they are the words of the question. An embedding's numbers are a hash of its text. Called
+ * by conn.c and the dialects.
  */
 #include "tools/mock/answer.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define ID "chatcmpl-mock"
+static const mock_dialect *const dialects[] = {
+    &mock_openai,
+    &mock_anthropic,
+};
+
+bool mock_path_is(tr_str path, const char *end) {
+    size_t size = strlen(end);
+    return path.size >= size && memcmp(path.ptr + path.size - size, end, size) == 0;
+}
+
+bool mock_dialect_find(tr_str path, mock_request *request) {
+    for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++) {
+        request->dialect = dialects[i];
+        if (dialects[i]->serves(path, request)) {
+            return true;
+        }
+    }
+    request->dialect = &mock_openai;
+    return false;
+}
+
+/* A string, or the last text of parts. */
+static tr_str text_of(const tr_json_value *content) {
+    tr_str text = tr_json_string(content);
+    const tr_json_value *part = tr_json_first(content);
+    for (; part != NULL; part = tr_json_next(part)) {
+        const tr_json_value *one = tr_json_get(part, "text");
+        text = one != NULL ? tr_json_string(one) : text;
+    }
+    return text;
+}
 
 bool mock_request_read(mock_request *request, tr_str body, char *why, size_t why_size) {
     if (tr_json_parse(body.ptr, body.size, &request->json, NULL) != TR_OK) {
@@ -16,32 +47,40 @@ bool mock_request_read(mock_request *request, tr_str body, char *why, size_t why
         return false;
     }
     const tr_json_value *root = tr_json_root(request->json);
-    tr_str model = tr_json_string(tr_json_get(root, "model"));
+    tr_str model = {request->model, strlen(request->model)};
+    if (model.size == 0) {
+        model = tr_json_string(tr_json_get(root, "model"));
+    }
     if (model.size == 0) {
         snprintf(why, why_size, "you must provide a model parameter");
         return false;
     }
-    snprintf(request->model, sizeof(request->model), "%.*s", (int)model.size, model.ptr);
-    request->stream = tr_json_bool(tr_json_get(root, "stream"), false);
+    if (model.ptr != request->model) {
+        snprintf(request->model, sizeof(request->model), "%.*s", (int)model.size, model.ptr);
+    }
+    request->stream =
+        tr_json_bool(tr_json_get(root, "stream"), request->stream || request->dialect->streams);
     request->usage_asked =
         tr_json_bool(tr_json_get(tr_json_get(root, "stream_options"), "include_usage"), false);
     if (model.size > 5 && memcmp(model.ptr, "mock:", 5) == 0 &&
         !mock_plan_read(&request->plan, (tr_str){model.ptr + 5, model.size - 5}, why, why_size)) {
         return false;
     }
-    const char *needed = request->embed ? "input" : "messages";
-    const tr_json_value *asked = tr_json_get(root, needed);
-    if (asked == NULL) {
-        snprintf(why, why_size, "missing required parameter: '%s'", needed);
+    const tr_json_value *asked = request->needs == NULL ? NULL : tr_json_get(root, request->needs);
+    if (asked == NULL && request->needs != NULL) {
+        snprintf(why, why_size, "missing required parameter: '%s'", request->needs);
         return false;
     }
-    tr_str last = {"", 0};
+    tr_str last = tr_json_string(asked);
     if (!request->embed) {
         for (const tr_json_value *m = tr_json_first(asked); m != NULL; m = tr_json_next(m)) {
-            last = tr_json_string(tr_json_get(m, "content"));
+            last = text_of(tr_json_get(m, "content"));
         }
     }
     request->echo = strndup(last.size == 0 ? "" : last.ptr, last.size);
+    if (request->dialect->check != NULL && !request->dialect->check(request, why, why_size)) {
+        return false;
+    }
     return request->echo != NULL;
 }
 
@@ -64,7 +103,7 @@ static tr_str word(const char *text, uint64_t i) {
     }
 }
 
-static uint64_t answer_tokens(const mock_request *request) {
+uint64_t mock_answer_tokens(const mock_request *request) {
     if (request->plan.tools != 0) {
         return 1;
     }
@@ -79,11 +118,11 @@ static uint64_t answer_tokens(const mock_request *request) {
 }
 
 uint64_t mock_request_tokens(const mock_request *request) {
-    return request->plan.reasoning + answer_tokens(request);
+    return request->plan.reasoning + mock_answer_tokens(request);
 }
 
 /* The i-th token; `buf` has 4 KiB. */
-static tr_str token(const mock_request *request, uint64_t i, char *buf) {
+tr_str mock_token(const mock_request *request, uint64_t i, char *buf) {
     size_t size = request->plan.bytes < 4096 ? (size_t)request->plan.bytes : 4096;
     if (request->plan.echo != 0) {
         return word(request->echo, i);
@@ -96,48 +135,8 @@ static tr_str token(const mock_request *request, uint64_t i, char *buf) {
     return (tr_str){buf, strlen(buf)};
 }
 
-static void open_chunk(tr_jsonw *w, const mock_request *request, bool choice) {
-    tr_jsonw_init(w);
-    tr_jsonw_open(w, '{');
-    tr_jsonw_name(w, "id");
-    tr_jsonw_text(w, ID);
-    tr_jsonw_name(w, "object");
-    tr_jsonw_text(w, request->stream ? "chat.completion.chunk" : "chat.completion");
-    tr_jsonw_name(w, "model");
-    tr_jsonw_text(w, request->model);
-    tr_jsonw_name(w, "choices");
-    tr_jsonw_open(w, '[');
-    if (choice) {
-        tr_jsonw_open(w, '{');
-        tr_jsonw_name(w, "index");
-        tr_jsonw_int(w, 0);
-        tr_jsonw_name(w, request->stream ? "delta" : "message");
-        tr_jsonw_open(w, '{');
-    }
-}
-
-static void close_chunk(tr_jsonw *w, bool choice, const char *finish) {
-    if (choice) {
-        tr_jsonw_close(w, '}');
-        tr_jsonw_name(w, "finish_reason");
-        tr_jsonw_text(w, finish);
-        tr_jsonw_close(w, '}');
-    }
-    tr_jsonw_close(w, ']');
-}
-
-static void write_usage(tr_jsonw *w, const mock_request *request) {
-    tr_jsonw_name(w, "usage");
-    tr_jsonw_open(w, '{');
-    tr_jsonw_name(w, "prompt_tokens");
-    tr_jsonw_uint(w, request->echo == NULL ? 0 : strlen(request->echo));
-    tr_jsonw_name(w, "completion_tokens");
-    tr_jsonw_uint(w, mock_request_tokens(request));
-    tr_jsonw_close(w, '}');
-}
-
 /* The writer's text with `before` and `after` around it. */
-static char *finish_text(tr_jsonw *w, const char *before, const char *after) {
+char *mock_take_text(tr_jsonw *w, const char *before, const char *after) {
     char *text = NULL;
     char *whole = NULL;
     size_t size = 0;
@@ -151,98 +150,31 @@ static char *finish_text(tr_jsonw *w, const char *before, const char *after) {
     return whole;
 }
 
-static const char *blank_line(const mock_request *request) {
+const char *mock_blank_line(const mock_request *request) {
     return request->plan.crlf != 0 ? "\r\n\r\n" : "\n\n";
 }
 
-char *mock_event_role(const mock_request *request) {
-    tr_jsonw w;
-    open_chunk(&w, request, true);
-    tr_jsonw_name(&w, "role");
-    tr_jsonw_text(&w, "assistant");
-    tr_jsonw_name(&w, "content");
-    tr_jsonw_text(&w, "");
-    close_chunk(&w, true, NULL);
-    tr_jsonw_close(&w, '}');
-    return finish_text(&w, "data: ", blank_line(request));
-}
-
-static void write_tool_call(tr_jsonw *w) {
-    static const char call[] = "[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",\"function\":"
-                               "{\"name\":\"mock\",\"arguments\":\"{\\\"a\\\":1}\"}}]";
-    tr_jsonw_name(w, "tool_calls");
-    tr_jsonw_raw(w, (tr_str){call, sizeof(call) - 1});
-}
-
-char *mock_event_token(const mock_request *request, uint64_t i) {
-    tr_jsonw w;
-    char buf[4096];
-    bool reasoning = i < request->plan.reasoning;
-    open_chunk(&w, request, true);
-    if (!reasoning && request->plan.tools != 0) {
-        write_tool_call(&w);
-    } else {
-        tr_jsonw_name(&w, reasoning ? "reasoning_content" : "content");
-        tr_jsonw_str(&w, token(request, reasoning ? i : i - request->plan.reasoning, buf));
-    }
-    close_chunk(&w, true, NULL);
-    tr_jsonw_close(&w, '}');
-    return finish_text(&w, "data: ", blank_line(request));
-}
-
-static const char *finish_reason(const mock_request *request) {
-    return request->plan.tools != 0 ? "tool_calls" : "stop";
-}
-
-char *mock_event_finish(const mock_request *request) {
-    tr_jsonw w;
-    if (request->plan.nofinish != 0) {
-        return strdup("");
-    }
-    open_chunk(&w, request, true);
-    close_chunk(&w, true, finish_reason(request));
-    tr_jsonw_close(&w, '}');
-    return finish_text(&w, "data: ", blank_line(request));
-}
-
-char *mock_event_usage(const mock_request *request) {
-    tr_jsonw w;
-    if (request->plan.nousage != 0 || !request->usage_asked) {
-        return strdup("");
-    }
-    open_chunk(&w, request, false);
-    close_chunk(&w, false, NULL);
-    write_usage(&w, request);
-    tr_jsonw_close(&w, '}');
-    return finish_text(&w, "data: ", blank_line(request));
-}
-
-char *mock_event_done(const mock_request *request) {
+/* The tokens of one kind as a string. */
+void mock_write_text(tr_jsonw *w, const mock_request *request, uint64_t count) {
     char *text = NULL;
-    if (request->plan.nodone != 0 || request->plan.nofinish != 0) {
-        return strdup("");
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        tr_jsonw_null(w);
+        return;
     }
-    return asprintf(&text, "data: [DONE]%s", blank_line(request)) < 0 ? NULL : text;
-}
-
-char *mock_event_error(const mock_request *request) {
-    char *text = NULL;
-    int size =
-        asprintf(&text,
-                 "event: error\ndata: {\"error\":{\"message\":\"the mock broke off\",\"type\":"
-                 "\"server_error\",\"code\":500}}%s",
-                 blank_line(request));
-    return size < 0 ? NULL : text;
-}
-
-char *mock_event_garbage(const mock_request *request) {
-    char *text = NULL;
-    return asprintf(&text, "data: {\"choices\":[<garbage>%s", blank_line(request)) < 0 ? NULL
-                                                                                       : text;
+    for (uint64_t i = 0; i < count; i++) {
+        char buf[4096];
+        tr_str piece = mock_token(request, i, buf);
+        fwrite(piece.ptr, 1, piece.size, out);
+    }
+    fclose(out);
+    tr_jsonw_str(w, (tr_str){text, size});
+    free(text);
 }
 
 /* FNV-1a, then one step of a generator a number: the same text gives the same vector. */
-static void write_vector(tr_jsonw *w, tr_str text, uint64_t dim) {
+void mock_write_vector(tr_jsonw *w, tr_str text, uint64_t dim) {
     uint64_t hash = 14695981039346656037U;
     for (size_t i = 0; i < text.size; i++) {
         hash = (hash ^ (unsigned char)text.ptr[i]) * 1099511628211U;
@@ -253,113 +185,6 @@ static void write_vector(tr_jsonw *w, tr_str text, uint64_t dim) {
         tr_jsonw_double(w, (double)(int32_t)(uint32_t)(hash >> 32) / 2147483648.0);
     }
     tr_jsonw_close(w, ']');
-}
-
-static char *embeddings(const mock_request *request) {
-    tr_jsonw w;
-    const tr_json_value *input = tr_json_get(tr_json_root(request->json), "input");
-    bool many = tr_json_type_of(input) == TR_JSON_ARRAY;
-    tr_jsonw_init(&w);
-    tr_jsonw_open(&w, '{');
-    tr_jsonw_name(&w, "object");
-    tr_jsonw_text(&w, "list");
-    tr_jsonw_name(&w, "model");
-    tr_jsonw_text(&w, request->model);
-    tr_jsonw_name(&w, "data");
-    tr_jsonw_open(&w, '[');
-    int64_t index = 0;
-    const tr_json_value *one = many ? tr_json_first(input) : input;
-    for (; one != NULL; one = many ? tr_json_next(one) : NULL) {
-        tr_jsonw_open(&w, '{');
-        tr_jsonw_name(&w, "object");
-        tr_jsonw_text(&w, "embedding");
-        tr_jsonw_name(&w, "index");
-        tr_jsonw_int(&w, index++);
-        tr_jsonw_name(&w, "embedding");
-        write_vector(&w, tr_json_string(one), request->plan.dim);
-        tr_jsonw_close(&w, '}');
-    }
-    tr_jsonw_close(&w, ']');
-    tr_jsonw_name(&w, "usage");
-    tr_jsonw_open(&w, '{');
-    tr_jsonw_name(&w, "prompt_tokens");
-    tr_jsonw_int(&w, index);
-    tr_jsonw_close(&w, '}');
-    tr_jsonw_close(&w, '}');
-    return finish_text(&w, "", "\n");
-}
-
-/* The tokens of one kind as a string. */
-static void write_text(tr_jsonw *w, const mock_request *request, uint64_t count) {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (out == NULL) {
-        tr_jsonw_null(w);
-        return;
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        char buf[4096];
-        tr_str piece = token(request, i, buf);
-        fwrite(piece.ptr, 1, piece.size, out);
-    }
-    fclose(out);
-    tr_jsonw_str(w, (tr_str){text, size});
-    free(text);
-}
-
-char *mock_whole(const mock_request *request) {
-    tr_jsonw w;
-    if (request->embed) {
-        return embeddings(request);
-    }
-    open_chunk(&w, request, true);
-    tr_jsonw_name(&w, "role");
-    tr_jsonw_text(&w, "assistant");
-    if (request->plan.reasoning > 0) {
-        tr_jsonw_name(&w, "reasoning_content");
-        write_text(&w, request, request->plan.reasoning);
-    }
-    if (request->plan.tools != 0) {
-        write_tool_call(&w);
-    } else {
-        tr_jsonw_name(&w, "content");
-        write_text(&w, request, answer_tokens(request));
-    }
-    close_chunk(&w, true, finish_reason(request));
-    if (request->plan.nousage == 0) {
-        write_usage(&w, request);
-    }
-    tr_jsonw_close(&w, '}');
-    return finish_text(&w, "", "\n");
-}
-
-char *mock_error(uint64_t status, const char *message) {
-    static const struct {
-        uint64_t status;
-        const char *code;
-    } codes[] = {{401, "invalid_api_key"},
-                 {404, "model_not_found"},
-                 {429, "rate_limit_exceeded"},
-                 {402, "insufficient_quota"}};
-    tr_jsonw w;
-    const char *code = NULL;
-    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-        code = codes[i].status == status ? codes[i].code : code;
-    }
-    tr_jsonw_init(&w);
-    tr_jsonw_open(&w, '{');
-    tr_jsonw_name(&w, "error");
-    tr_jsonw_open(&w, '{');
-    tr_jsonw_name(&w, "message");
-    tr_jsonw_text(&w, message);
-    tr_jsonw_name(&w, "type");
-    tr_jsonw_text(&w, status >= 500 ? "server_error" : "invalid_request_error");
-    tr_jsonw_name(&w, "code");
-    tr_jsonw_text(&w, code);
-    tr_jsonw_close(&w, '}');
-    tr_jsonw_close(&w, '}');
-    return finish_text(&w, "", "\n");
 }
 
 char *mock_models(void) {

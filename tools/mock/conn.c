@@ -120,11 +120,6 @@ void mock_conn_readable(mock_conn *conn, uint64_t now_us) {
     }
 }
 
-static bool path_is(tr_str path, const char *end) {
-    size_t size = strlen(end);
-    return path.size >= size && memcmp(path.ptr + path.size - size, end, size) == 0;
-}
-
 /* The value of a header, up to the end of its line. */
 static tr_str header(const char *head, const char *name) {
     const char *at = strcasestr(head, name);
@@ -148,13 +143,13 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     conn->body_bytes = 0;
     conn->token = 0;
     conn->chunked = false;
-    conn->quiet = path_is(path, "/stats") || path_is(path, "/reset");
+    conn->quiet = mock_path_is(path, "/stats") || mock_path_is(path, "/reset");
     conn->request.plan = conn->server->options->plan;
     if (!conn->quiet) {
         conn->server->stats.requests++;
         conn->server->stats.active++;
     }
-    if (path_is(path, "/reset")) {
+    if (mock_path_is(path, "/reset")) {
         mock_stats *stats = &conn->server->stats;
         *stats = (mock_stats){.active = stats->active, .connections = stats->connections};
         memset(conn->server->seen, 0, sizeof(conn->server->seen));
@@ -206,6 +201,7 @@ static void begin_answer(mock_conn *conn, char *head, tr_str path, tr_str body, 
     const char *key = conn->server->options->key;
     char why[200] = "";
     tr_str bearer = header(head, "\r\nauthorization: bearer ");
+    bearer = bearer.size > 0 ? bearer : header(head, "\r\nx-api-key:");
     tr_str told = header(head, "\r\nx-mock:");
     char *query = strstr(head, "?mock=");
     bool fine = mock_plan_read(&request->plan, told, why, sizeof(why));
@@ -213,15 +209,16 @@ static void begin_answer(mock_conn *conn, char *head, tr_str path, tr_str body, 
         tr_str asked = {query + 6, strcspn(query + 6, " &\r\n")};
         fine = fine && mock_plan_read(&request->plan, asked, why, sizeof(why));
     }
-    request->embed = path_is(path, "/embeddings");
+    bool known = mock_dialect_find(path, request);
+    const mock_dialect *dialect = request->dialect;
     if (key != NULL && (bearer.size != strlen(key) || memcmp(bearer.ptr, key, bearer.size) != 0)) {
-        answer(conn, 401, mock_error(401, "Incorrect API key provided"));
-    } else if (path_is(path, "/models")) {
+        answer(conn, 401, dialect->error(401, "Incorrect API key provided"));
+    } else if (mock_path_is(path, "/models")) {
         answer(conn, 200, mock_models());
-    } else if (!path_is(path, "/chat/completions") && !request->embed) {
-        answer(conn, 404, mock_error(404, "Unknown request URL"));
+    } else if (!known) {
+        answer(conn, 404, dialect->error(404, "Unknown request URL"));
     } else if (!fine || !mock_request_read(request, body, why, sizeof(why))) {
-        answer(conn, 400, mock_error(400, why));
+        answer(conn, 400, dialect->error(400, why));
     } else {
         if (request->plan.times != MOCK_NONE && !faulty(conn)) {
             forget_faults(&request->plan);
@@ -229,18 +226,19 @@ static void begin_answer(mock_conn *conn, char *head, tr_str path, tr_str body, 
         const mock_plan *plan = &request->plan;
         conn->due_us = now_us + plan->first_us;
         if (plan->status != 200) {
-            answer(conn, plan->status, mock_error(plan->status, "the mock was told to fail"));
+            answer(conn, plan->status, dialect->error(plan->status, "the mock was told to fail"));
         } else if (plan->html != 0) {
             answer(conn, 200, strdup("<!DOCTYPE html><html><body>mock</body></html>\n"));
         } else if (plan->json_error != 0) {
-            answer(conn, 200, mock_error(500, "the mock was told to fail"));
+            answer(conn, 200, dialect->error(500, "the mock was told to fail"));
         } else if (request->stream) {
             conn->status = 200;
             conn->chunked = true;
             conn->stage = STAGE_HEAD;
         } else {
-            conn->due_us += request->embed ? 0 : plan->interval_us * mock_request_tokens(request);
-            answer(conn, 200, mock_whole(request));
+            bool spoken = !request->embed && !request->count;
+            conn->due_us += spoken ? plan->interval_us * mock_request_tokens(request) : 0;
+            answer(conn, 200, dialect->whole(request));
         }
     }
 }
@@ -259,7 +257,7 @@ static void write_head(mock_conn *conn) {
     bool json = conn->whole != NULL && conn->whole[0] == '{';
     int size = snprintf(head, sizeof(head), "HTTP/1.1 %llu Mock\r\nContent-Type: %s\r\n",
                         (unsigned long long)conn->status,
-                        conn->chunked ? "text/event-stream"
+                        conn->chunked ? conn->request.dialect->stream_type
                         : json        ? "application/json"
                                       : "text/html");
     add(conn, head, (size_t)size);
@@ -277,9 +275,11 @@ static void write_head(mock_conn *conn) {
                ? snprintf(head, sizeof(head), "Transfer-Encoding: chunked\r\n")
                : snprintf(head, sizeof(head), "Content-Length: %zu\r\n", strlen(conn->whole));
     add(conn, head, (size_t)size);
-    size = snprintf(head, sizeof(head), "x-request-id: mock-%llu\r\n%s\r\n",
-                    (unsigned long long)conn->server->stats.requests,
-                    conn->last ? "Connection: close\r\n" : "");
+    size =
+        snprintf(head, sizeof(head), "%s: mock-%llu\r\n%s\r\n",
+                 conn->request.dialect == NULL ? "x-request-id" : conn->request.dialect->id_header,
+                 (unsigned long long)conn->server->stats.requests,
+                 conn->last ? "Connection: close\r\n" : "");
     add(conn, head, (size_t)size);
 }
 
@@ -343,19 +343,19 @@ static void step(mock_conn *conn, uint64_t now_us) {
         break;
     case STAGE_ROLE:
         conn->stage = STAGE_TOKENS;
-        add_event(conn, mock_event_role(request));
+        add_event(conn, request->dialect->role(request));
         break;
     case STAGE_TOKENS:
         if (conn->token == request->plan.error_mid) {
             conn->stage = STAGE_LAST;
-            add_event(conn, mock_event_error(request));
+            add_event(conn, request->dialect->error_event(request));
         } else if (conn->token >= mock_request_tokens(request)) {
             conn->stage = STAGE_FINISH;
         } else {
             if (conn->token == request->plan.garbage) {
-                add_event(conn, mock_event_garbage(request));
+                add_event(conn, request->dialect->garbage(request));
             }
-            add_event(conn, mock_event_token(request, conn->token++));
+            add_event(conn, request->dialect->token(request, conn->token++));
             conn->due_us += request->plan.interval_us;
             /* A client that did not read for a while gets no burst to catch up. */
             conn->due_us = conn->due_us + 1000000 < now_us ? now_us : conn->due_us;
@@ -363,15 +363,15 @@ static void step(mock_conn *conn, uint64_t now_us) {
         break;
     case STAGE_FINISH:
         conn->stage = STAGE_USAGE;
-        add_event(conn, mock_event_finish(request));
+        add_event(conn, request->dialect->finish(request));
         break;
     case STAGE_USAGE:
         conn->stage = STAGE_DONE;
-        add_event(conn, mock_event_usage(request));
+        add_event(conn, request->dialect->usage(request));
         break;
     case STAGE_DONE:
         conn->stage = STAGE_LAST;
-        add_event(conn, mock_event_done(request));
+        add_event(conn, request->dialect->done(request));
         break;
     case STAGE_LAST:
         if (conn->chunked) {

@@ -1,6 +1,6 @@
 /*
- * troupe-mock: an OpenAI-compatible server for tests, which answers as it is told and fails as it
- * is told. Reads its options and serves.
+ * troupe-mock: a server for tests that speaks several providers' APIs, answers as it is told and
+ * fails as it is told. Reads its options and serves.
  */
 #include <getopt.h>
 #include <signal.h>
@@ -14,13 +14,14 @@ static void help(FILE *out) {
     fprintf(out,
             "usage: troupe-mock [--port N] [--key KEY] [--plan PLAN] [--die-with-parent]\n"
             "\n"
-            "Serves OpenAI's chat completions (streamed and not), embeddings and models on\n"
-            "127.0.0.1, and prints where. A request says by its model's name what it gets:\n"
-            "model \"mock:PLAN\", where PLAN is a list such as tokens=50,interval=20ms,cut=300.\n"
+            "Serves OpenAI's chat completions (streamed and not), embeddings and models, and\n"
+            "Anthropic's messages, on 127.0.0.1, and prints where. A request says by its\n"
+            "model's name what it gets: model \"mock:PLAN\", where PLAN is a list such as\n"
+            "tokens=50,interval=20ms,cut=300.\n"
             "A header \"X-Mock: PLAN\" or a query \"?mock=PLAN\" does the same, --plan for all.\n"
             "\n"
             "  --port N            listen there (otherwise on any free port)\n"
-            "  --key KEY           answer 401 to requests without \"Authorization: Bearer KEY\"\n"
+            "  --key KEY           answer 401 to requests without this key\n"
             "  --plan PLAN         what every request begins with\n"
             "  --die-with-parent   end when the process that started this one ends\n"
             "\n"
