@@ -223,8 +223,7 @@ static void write_tools(tri_anthropic_writer *writer) {
             tr_jsonw_name(w, "input_schema");
             tr_jsonw_raw(w, tool->parameters.ptr != NULL ? tool->parameters
                                                          : (tr_str){"{\"type\":\"object\"}", 17});
-            tri_write_extra(w, tool->function_extra, reserved);
-            tri_write_extra(w, tool->extra, reserved);
+            tri_anthropic_members(w, tool->function_extra, tool->extra, reserved);
             tr_jsonw_close(w, '}');
         }
         tr_jsonw_close(w, ']');

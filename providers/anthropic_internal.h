@@ -24,6 +24,9 @@ __attribute__((format(printf, 3, 4))) void
 tri_anthropic_refuse(tri_anthropic_writer *writer, tr_err err, const char *format, ...);
 /* The members "system" (none when there is no system message) and "messages". */
 void tri_anthropic_messages(tri_anthropic_writer *writer);
+/* The members of two raw objects (or nothing) that become one, without those of a NULL-terminated
+ * list; of a name that both have, the first's. */
+void tri_anthropic_members(tr_jsonw *w, tr_str first, tr_str second, const char *const *reserved);
 
 /* ---- Answers ---- */
 

@@ -173,14 +173,51 @@ static void write_parts(tri_anthropic_writer *writer, const tr_turn *turn, bool 
     }
 }
 
+static bool has(const tr_json_value *object, tr_str name) {
+    const tr_json_value *v = tr_json_first(object);
+    for (; v != NULL; v = tr_json_next(v)) {
+        tr_str its = tr_json_name(v);
+        if (its.size == name.size && memcmp(its.ptr, name.ptr, name.size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void tri_anthropic_members(tr_jsonw *w, tr_str first, tr_str second, const char *const *reserved) {
+    tr_json *one = NULL, *two = NULL;
+    tri_write_extra(w, first, reserved);
+    if (first.ptr == NULL || second.ptr == NULL) {
+        tri_write_extra(w, second, reserved);
+        return;
+    }
+    tr_err err = tr_json_parse(first.ptr, first.size, &one, NULL);
+    if (err == TR_OK) {
+        err = tr_json_parse(second.ptr, second.size, &two, NULL);
+    }
+    const tr_json_value *v = err == TR_OK ? tr_json_first(tr_json_root(two)) : NULL;
+    for (; v != NULL; v = tr_json_next(v)) {
+        bool taken = has(tr_json_root(one), tr_json_name(v));
+        for (size_t i = 0; reserved[i] != NULL && !taken; i++) {
+            taken = tri_same(tr_json_name(v), reserved[i]);
+        }
+        if (!taken) {
+            tr_jsonw_name_str(w, tr_json_name(v));
+            tr_jsonw_raw(w, tr_json_raw(v));
+        }
+    }
+    w->err = w->err == TR_OK ? err : w->err;
+    tr_json_free(one);
+    tr_json_free(two);
+}
+
 static void write_text(tr_jsonw *w, tr_str text, tr_str extra, tr_str more) {
     tr_jsonw_open(w, '{');
     tr_jsonw_name(w, "type");
     tr_jsonw_text(w, "text");
     tr_jsonw_name(w, "text");
     tr_jsonw_str(w, text);
-    tri_write_extra(w, extra, block_reserved);
-    tri_write_extra(w, more, block_reserved);
+    tri_anthropic_members(w, extra, more, block_reserved);
     tr_jsonw_close(w, '}');
 }
 
@@ -223,8 +260,7 @@ static void write_image(tri_anthropic_writer *writer, const tr_part *part) {
         return;
     }
     if (writer->err == TR_OK) {
-        tri_write_extra(w, part->image_extra, reserved);
-        tri_write_extra(w, part->extra, block_reserved);
+        tri_anthropic_members(w, part->extra, part->image_extra, reserved);
         tr_jsonw_close(w, '}');
     }
 }
@@ -309,49 +345,48 @@ static void write_assistant(tri_anthropic_writer *writer, const tr_turn *turn) {
     tr_json_free(extra);
 }
 
-static const tr_tool_call_part *call_of(const tr_turn *turn, const tr_json_value *block) {
+/* Whether the block names the turn's call number `i`. */
+static bool names_call(const tr_json_value *block, const tr_turn *turn, size_t i) {
     tr_str id = tr_json_string(tr_json_get(block, "id"));
-    for (size_t i = 0; i < turn->call_count; i++) {
-        tr_str its = turn->calls[i].id;
-        if (id.size > 0 && its.size == id.size && memcmp(its.ptr, id.ptr, id.size) == 0) {
-            return &turn->calls[i];
-        }
-    }
-    return NULL;
+    return i < turn->call_count && turn->calls[i].id.size == id.size && id.size > 0 &&
+           memcmp(turn->calls[i].id.ptr, id.ptr, id.size) == 0;
 }
 
-/* Whether the places name exactly the turn's text and calls: the turn may have been edited since.
- */
+/* Whether the places name exactly the turn's text and calls: it may have been edited since. */
 static bool places_fit(const tr_turn *turn, const tr_json_value *blocks) {
     size_t places = 0, calls = 0;
-    uint64_t bytes = 0;
-    bool one_text = turn->part_count == 0 || plain(turn);
-    uint64_t size = turn->part_count == 0 ? 0 : turn->parts[0].text.size;
+    tr_str rest = {"", 0};
+    if (plain(turn)) {
+        rest = turn->parts[0].text;
+    } else if (turn->part_count > 0) {
+        return false;
+    }
     const tr_json_value *block = tr_json_first(blocks);
     for (; block != NULL; block = tr_json_next(block)) {
-        if (tri_same(tr_json_string(tr_json_get(block, "type")), "text")) {
-            uint64_t its = tri_count(block, "bytes");
-            if (!one_text || its == 0 || its > size - bytes) {
-                return false;
-            }
-            bytes += its;
-            places++;
-        } else if (is_place(block)) {
-            if (call_of(turn, block) == NULL) {
-                return false;
-            }
-            calls++;
-            places++;
+        if (!is_place(block)) {
+            continue;
         }
+        places++;
+        if (tri_same(tr_json_string(tr_json_get(block, "type")), "tool_use")) {
+            if (!names_call(block, turn, calls++)) {
+                return false;
+            }
+            continue;
+        }
+        uint64_t size = tri_count(block, "bytes");
+        if (size == 0 || size > rest.size || !tr_utf8_valid(rest.ptr, (size_t)size)) {
+            return false;
+        }
+        rest = (tr_str){rest.ptr + size, rest.size - (size_t)size};
     }
-    return places > 0 && bytes == size && calls == turn->call_count;
+    return places > 0 && rest.size == 0 && calls == turn->call_count;
 }
 
 static bool write_in_places(tri_anthropic_writer *writer, const tr_turn *turn,
                             const tr_json_value *blocks) {
     static const char *const reserved[] = {"type", "bytes", "text", NULL};
     tr_jsonw *w = &writer->w;
-    size_t at = 0;
+    size_t at = 0, calls = 0;
     if (blocks == NULL || !places_fit(turn, blocks)) {
         return false;
     }
@@ -360,7 +395,7 @@ static bool write_in_places(tri_anthropic_writer *writer, const tr_turn *turn,
         if (!is_place(block)) {
             tr_jsonw_raw(w, tr_json_raw(block));
         } else if (tri_same(tr_json_string(tr_json_get(block, "type")), "tool_use")) {
-            write_call(writer, call_of(turn, block));
+            write_call(writer, &turn->calls[calls++]);
         } else {
             size_t size = (size_t)tri_count(block, "bytes");
             tr_jsonw_open(w, '{');
@@ -400,8 +435,7 @@ static void write_call(tri_anthropic_writer *writer, const tr_tool_call_part *ca
     tr_jsonw_str(w, call->name);
     tr_jsonw_name(w, "input");
     tr_jsonw_raw(w, tr_json_raw(tr_json_root(json)));
-    tri_write_extra(w, call->function_extra, reserved);
-    tri_write_extra(w, call->extra, reserved);
+    tri_anthropic_members(w, call->extra, call->function_extra, reserved);
     tr_jsonw_close(w, '}');
     tr_json_free(json);
 }

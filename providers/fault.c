@@ -1,5 +1,5 @@
 /*
- * One table of words and one of statuses. The words come from recorded refusals of OpenAI, Azure,
+ * One table of words and one of statuses. The words come from refusals of OpenAI, Anthropic, Azure,
  * DeepSeek, Groq, Mistral, OpenRouter, Ollama, vLLM, SGLang, TGI, llama.cpp and xAI; a word is
  * looked for only where it was seen, so that a model's name or a user's text quoted in a message
  * decides nothing by accident.
@@ -31,11 +31,13 @@ static const struct {
     {"rate_limit", TR_ERR_RATE_LIMIT},
     {"RateLimit", TR_ERR_RATE_LIMIT},
     {"overloaded", TR_ERR_OVERLOADED},
+    {"timeout_error", TR_ERR_TIMEOUT},
+    {"request_too_large", TR_ERR_TOO_LARGE},
 };
 
 static const char *const context_phrases[] = {
-    "maximum context length", "context length",  "context window",
-    "context size",           "prompt too long", "prompt is too long",
+    "maximum context length", "context length",     "context window",       "context size",
+    "prompt too long",        "prompt is too long", "exceed context limit",
 };
 
 static tr_err of_status(uint16_t status);
@@ -55,6 +57,9 @@ tr_err tr_fault_classify(const tr_fault *fault) {
                 return TR_ERR_CONTEXT_LENGTH;
             }
         }
+    }
+    if (fault->status == 400 && tr_fault_has(fault->message, "credit balance is too low")) {
+        return TR_ERR_QUOTA; /* Anthropic's "invalid_request_error" */
     }
     if (fault->status == 400 && tr_fault_has(fault->message, "api key") &&
         (tr_fault_has(fault->message, "incorrect") || tr_fault_has(fault->message, "invalid") ||

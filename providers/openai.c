@@ -14,7 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "providers/anthropic.h"
+#include "providers/gemini.h"
 #include "providers/openai_internal.h"
+#include "providers/responses.h"
 
 typedef struct writer {
     tr_jsonw w;
@@ -318,8 +321,11 @@ static void write_tools(writer *writer) {
     write_raw(writer, "tool_choice", chat->tool_choice);
 }
 
+/* What another dialect's answer wants back would be noise to a server of this one. */
 static void write_turn(tr_jsonw *w, const tr_turn *turn) {
-    static const char *const reserved[] = {"role", "content", "tool_calls", "tool_call_id", NULL};
+    static const char *const reserved[] = {
+        "role",          "content",           "tool_calls", "tool_call_id", TR_ANTHROPIC_BLOCKS,
+        TR_GEMINI_PARTS, TR_RESPONSES_OUTPUT, NULL};
     tr_jsonw_open(w, '{');
     tr_jsonw_name(w, "role");
     tr_jsonw_text(w, tr_chat_role_name(turn->role));

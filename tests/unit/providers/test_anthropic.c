@@ -315,6 +315,9 @@ static void own_fields_pass_byte_for_byte_at_every_level(void) {
     }
     CU_ASSERT_EQUAL(count, 9);
     CU_ASSERT_PTR_NOT_NULL(strstr(body, ",\"inference_geo\":\"us\"}"));
+    become("{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"S\",\"a\":1}],\"a\":2,"
+           "\"b\":3},{\"role\":\"user\",\"content\":\"Hi\"}",
+           "\"system\":[{\"type\":\"text\",\"text\":\"S\",\"a\":1,\"b\":3}]," HI);
     ends_with(",\"stop\":\"a\",\"stop_sequences\":[\"b\"],\"metadata\":{\"user_id\":1.0},"
               "\"user\":\"v\"",
               ",\"stop_sequences\":[\"b\"],\"metadata\":{\"user_id\":1.0}");
@@ -435,7 +438,7 @@ static void an_unusual_order_is_kept(void) {
 }
 
 static void places_that_do_not_fit_any_more_are_forgotten(void) {
-    static const char *const texts[] = {"Hi", "Hiyou!", "Hi you all"};
+    static const char *const texts[] = {"Hi", "Hiyou!", "Hi you all", "Höyo"};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         char in[2048], out[2048];
         snprintf(

@@ -107,6 +107,20 @@ static void a_providers_own_fields_pass_and_win(void) {
     CU_ASSERT_STRING_EQUAL(body, HI_OUT ",\"random_seed\":8}");
 }
 
+static void what_another_dialects_answer_wants_back_stays_here(void) {
+    CU_ASSERT_EQUAL(encode_with(TR_OP_CHAT,
+                                "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":"
+                                "\"assistant\",\"content\":\"A\",\"content_blocks\":[],"
+                                "\"gemini_parts\":[],\"responses_output\":[],"
+                                "\"reasoning_details\":[1.0]}]}",
+                                0, false),
+                    TR_OK);
+    CU_ASSERT_STRING_EQUAL(
+        body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},"
+              "{\"role\":\"assistant\",\"content\":\"A\",\"reasoning_details\":[1.0]}],"
+              "\"stream\":false}");
+}
+
 static void what_only_the_provider_knows_goes_on_as_it_was_written(void) {
     encode(",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"mine\","
            "\"strict\":false,\"schema\":{\"type\":\"array\"}}},\"tools\":[{\"type\":\"function\","
@@ -238,6 +252,13 @@ static void words_decide_before_statuses(void) {
                     TR_ERR_RATE_LIMIT);
     CU_ASSERT_EQUAL(fault_of(400, "", "Incorrect API key provided"), TR_ERR_AUTH);
     CU_ASSERT_EQUAL(fault_of(400, "content_filter", ""), TR_ERR_FILTERED);
+    CU_ASSERT_EQUAL(fault_of(200, "timeout_error", ""), TR_ERR_TIMEOUT);
+    CU_ASSERT_EQUAL(fault_of(200, "overloaded_error", ""), TR_ERR_OVERLOADED);
+    CU_ASSERT_EQUAL(fault_of(200, "request_too_large", ""), TR_ERR_TOO_LARGE);
+    CU_ASSERT_EQUAL(fault_of(400, "", "Your credit balance is too low to access the API"),
+                    TR_ERR_QUOTA);
+    CU_ASSERT_EQUAL(fault_of(400, "", "input length and `max_tokens` exceed context limit: 9 > 5"),
+                    TR_ERR_CONTEXT_LENGTH);
 }
 
 static void neighbouring_texts_join_and_others_do_not(void) {
@@ -296,6 +317,7 @@ int main(void) {
     CU_ADD_TEST(suite, sampling_options_go_under_the_servers_names);
     CU_ADD_TEST(suite, what_the_server_cannot_do_is_refused_not_dropped);
     CU_ADD_TEST(suite, a_providers_own_fields_pass_and_win);
+    CU_ADD_TEST(suite, what_another_dialects_answer_wants_back_stays_here);
     CU_ADD_TEST(suite, what_only_the_provider_knows_goes_on_as_it_was_written);
     CU_ADD_TEST(suite, a_schema_is_strict_when_it_is_closed);
     CU_ADD_TEST(suite, turns_parts_tools_and_calls_are_written_whole);
