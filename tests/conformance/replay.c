@@ -18,6 +18,7 @@
 #include "providers/decoder.h"
 
 #define CALLS 64
+#define OPAQUES 16
 #define SEEDS 12
 
 typedef struct text {
@@ -28,7 +29,8 @@ typedef struct text {
 typedef struct heard {
     text answer, reasoning;
     text names[CALLS], arguments[CALLS];
-    size_t calls;
+    text opaque_names[OPAQUES], opaques[OPAQUES];
+    size_t calls, opaque_count;
     bool disorder; /* arguments before their call's start */
 } heard;
 
@@ -75,6 +77,10 @@ static tr_err hear(void *arg, const tr_piece *piece) {
         }
         break;
     case TR_DELTA_OPAQUE:
+        if (heard->opaque_count < OPAQUES) {
+            add(&heard->opaque_names[heard->opaque_count], piece->name);
+            add(&heard->opaques[heard->opaque_count++], piece->text);
+        }
         break;
     }
     return TR_OK;
@@ -86,6 +92,10 @@ static void forget(heard *heard) {
     for (size_t i = 0; i < CALLS; i++) {
         free(heard->names[i].bytes);
         free(heard->arguments[i].bytes);
+    }
+    for (size_t i = 0; i < OPAQUES; i++) {
+        free(heard->opaque_names[i].bytes);
+        free(heard->opaques[i].bytes);
     }
 }
 
@@ -130,7 +140,7 @@ static bool same_text(const tr_json_value *expected, const char *bytes, size_t s
     return want.size == size && (size == 0 || memcmp(want.ptr, bytes, size) == 0);
 }
 
-static bool same_arguments(const tr_json_value *expected, const text *arguments) {
+static bool same_value(const tr_json_value *expected, const text *arguments) {
     tr_json *json = NULL;
     if (tr_json_parse(arguments->bytes, arguments->size, &json, NULL) != TR_OK) {
         return false;
@@ -138,6 +148,21 @@ static bool same_arguments(const tr_json_value *expected, const text *arguments)
     bool same = same_json(expected, tr_json_root(json));
     tr_json_free(json);
     return same;
+}
+
+/* The fields of the provider's own, where a recording says which are expected: no more, no fewer.
+ */
+static bool same_opaques(const tr_json_value *expected, const heard *heard) {
+    if (expected != NULL && tr_json_count(expected) != heard->opaque_count) {
+        return false;
+    }
+    for (size_t i = 0; expected != NULL && i < heard->opaque_count; i++) {
+        const tr_json_value *want = tr_json_get(expected, heard->opaque_names[i].bytes);
+        if (want == NULL || !same_value(want, &heard->opaques[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static const char *finish_name(uint8_t finish) {
@@ -175,11 +200,20 @@ static const char *compare(const tr_json_value *expected, const heard *heard,
     const tr_json_value *call = tr_json_first(calls);
     for (size_t i = 0; call != NULL; call = tr_json_next(call), i++) {
         if (!same_text(tr_json_get(call, "name"), heard->names[i].bytes, heard->names[i].size) ||
-            !same_arguments(tr_json_get(call, "arguments"), &heard->arguments[i])) {
+            !same_value(tr_json_get(call, "arguments"), &heard->arguments[i])) {
             return "a tool call";
         }
     }
+    if (!same_opaques(tr_json_get(expected, "opaque"), heard)) {
+        return "the provider's own fields";
+    }
     const tr_json_value *usage = tr_json_get(expected, "usage");
+    const tr_json_value *cached = tr_json_get(usage, "cached_tokens");
+    const tr_json_value *reasoning = tr_json_get(usage, "reasoning_tokens");
+    if ((cached != NULL && tr_json_int(cached, 0) != (int64_t)outcome->usage.cached) ||
+        (reasoning != NULL && tr_json_int(reasoning, 0) != (int64_t)outcome->usage.reasoning)) {
+        return "cached or reasoning tokens";
+    }
     if (tr_json_int(tr_json_get(usage, "input_tokens"), 0) != (int64_t)outcome->usage.in ||
         tr_json_int(tr_json_get(usage, "output_tokens"), 0) != (int64_t)outcome->usage.out) {
         return "usage";
@@ -205,10 +239,11 @@ static const char *run(const tr_dialect *dialect, const tr_json_value *meta,
                        uint64_t seed) {
     uint16_t status = (uint16_t)tr_json_int(tr_json_get(meta, "status"), 200);
     bool embed = same_text(tr_json_get(meta, "kind"), "embeddings", 10);
+    bool count = same_text(tr_json_get(meta, "kind"), "count", 5);
+    tr_op op = embed ? TR_OP_EMBED : count ? TR_OP_COUNT : TR_OP_CHAT;
     heard heard = {0};
     tr_decoder *decoder = NULL;
-    if (tr_decoder_new(dialect, embed ? TR_OP_EMBED : TR_OP_CHAT, hear, &heard, &decoder) !=
-        TR_OK) {
+    if (tr_decoder_new(dialect, op, hear, &heard, &decoder) != TR_OK) {
         return "memory";
     }
     tr_decoder_head(decoder, status);
