@@ -139,6 +139,17 @@ static uint32_t duration_ms(tr_str text) {
     return (uint32_t)(whole * 1000 + ms);
 }
 
+/* Whether a quota of the whole day is used up: to wait the seconds that are advised is of no use.
+ */
+static bool of_the_day(const tr_json_value *violations) {
+    bool found = false;
+    const tr_json_value *one = tr_json_first(violations);
+    for (; one != NULL && !found; one = tr_json_next(one)) {
+        found = tr_fault_has(tr_json_string(tr_json_get(one, "quotaId")), "PerDay");
+    }
+    return found;
+}
+
 /* google.rpc.Status: {code, message, status, details}. The details name a bad key, which is only
  * 400 by status, and when to come again. */
 static tr_err take_error(tr_decoding *decoding, const tr_json_value *root, bool certain) {
@@ -163,6 +174,9 @@ static tr_err take_error(tr_decoding *decoding, const tr_json_value *root, bool 
         tr_str reason = tr_json_string(tr_json_get(detail, "reason"));
         if (tr_fault_has(reason, "API_KEY")) {
             err = TR_ERR_AUTH;
+        }
+        if (of_the_day(tr_json_get(detail, "violations"))) {
+            err = TR_ERR_QUOTA;
         }
     }
     int64_t code = tr_json_int(tr_json_get(error, "code"), 0);

@@ -302,7 +302,8 @@ static tr_err write_part(writer *writer, const tr_part *part) {
 /* A data: URL goes inline, a file of the API's own by its name; other servers' images it does not
  * fetch. OpenAI's `detail` has no equal, except that "auto" means nothing. */
 static tr_err write_image(writer *writer, const tr_part *part) {
-    static const char *const reserved[] = {"url", "mimeType", "data", "fileUri", "detail", NULL};
+    static const char *const inside[] = {"url", "mimeType", "data", "detail", NULL};
+    static const char *const named[] = {"url", "fileUri", "detail", NULL};
     static const char files[] = "https://generativelanguage.googleapis.com/";
     tr_jsonw *w = writer->w;
     tr_str url = part->url;
@@ -335,7 +336,7 @@ static tr_err write_image(writer *writer, const tr_part *part) {
         tr_jsonw_name(w, "fileUri");
         tr_jsonw_str(w, url);
     }
-    tri_write_extra(w, part->image_extra, reserved);
+    tri_write_extra(w, part->image_extra, inlined ? inside : named);
     tr_jsonw_close(w, '}');
     return TR_OK;
 }

@@ -232,7 +232,8 @@ static tr_err write_answer(tr_jsonw *w, const tr_turn *turn, const tr_json_value
         return tri_is(output, TR_JSON_ARRAY) ? TR_OK : TR_ERR_INVALID;
     }
     tr_str refusal = tr_json_string(tr_json_get(own, "refusal"));
-    if (turn->part_count > 0 || refusal.size > 0) {
+    bool silent = is_plain(turn) && plain_text(turn).size == 0 && turn->call_count > 0;
+    if (!silent || refusal.size > 0) {
         tr_jsonw_open(w, '{');
         tr_jsonw_name(w, "role");
         tr_jsonw_text(w, "assistant");

@@ -141,7 +141,7 @@ static tr_err take_event(tr_decoding *decoding, tr_str type, const tr_json_value
     }
     bool done = tri_same(type, "response.output_item.done");
     if (done || tri_same(type, "response.output_item.added")) {
-        return take_item(decoding, tr_json_int(tr_json_get(root, "output_index"), -1),
+        return take_item(decoding, tr_json_int(tr_json_get(root, "output_index"), 0),
                          tr_json_get(root, "item"), done);
     }
     const tr_json_value *response = tr_json_get(root, "response");
@@ -186,7 +186,7 @@ static tr_err find_item(tr_decoding *decoding, int64_t index, tri_responses_item
 static tr_err take_delta(tr_decoding *decoding, const tr_json_value *root, tr_delta_kind kind,
                          bool done) {
     tri_responses_item *item = NULL;
-    tr_err err = find_item(decoding, tr_json_int(tr_json_get(root, "output_index"), -1), &item);
+    tr_err err = find_item(decoding, tr_json_int(tr_json_get(root, "output_index"), 0), &item);
     if (err != TR_OK) {
         return err;
     }
@@ -205,7 +205,7 @@ static tr_err take_delta(tr_decoding *decoding, const tr_json_value *root, tr_de
 
 static tr_err take_refused(tr_decoding *decoding, const tr_json_value *root, bool done) {
     tri_responses_item *item = NULL;
-    tr_err err = find_item(decoding, tr_json_int(tr_json_get(root, "output_index"), -1), &item);
+    tr_err err = find_item(decoding, tr_json_int(tr_json_get(root, "output_index"), 0), &item);
     if (err != TR_OK || (done && item->said)) {
         return err;
     }
