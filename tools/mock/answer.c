@@ -12,6 +12,8 @@
 static const mock_dialect *const dialects[] = {
     &mock_openai,
     &mock_anthropic,
+    &mock_gemini,
+    &mock_responses,
 };
 
 bool mock_path_is(tr_str path, const char *end) {
@@ -28,6 +30,30 @@ bool mock_dialect_find(tr_str path, mock_request *request) {
     }
     request->dialect = &mock_openai;
     return false;
+}
+
+static int hex(char c) {
+    static const char digits[] = "0123456789ABCDEF";
+    const char *at = c == '\0' ? NULL : strchr(digits, c);
+    return at == NULL ? 0 : (int)(at - digits);
+}
+
+void mock_path_model(tr_str path, char *ret, size_t size) {
+    static const char folder[] = "/models/";
+    const char *at = memmem(path.ptr, path.size, folder, sizeof(folder) - 1);
+    const char *end = path.ptr + path.size;
+    size_t used = 0;
+    for (at = at == NULL ? end : at + sizeof(folder) - 1; at < end && *at != ':'; at++) {
+        char c = *at;
+        if (c == '%' && end - at > 2) {
+            c = (char)(hex(at[1]) * 16 + hex(at[2]));
+            at += 2;
+        }
+        if (used + 1 < size) {
+            ret[used++] = c;
+        }
+    }
+    ret[used] = '\0';
 }
 
 /* A string, or the last text of parts. */

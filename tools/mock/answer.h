@@ -49,10 +49,14 @@ struct mock_dialect {
 
 extern const mock_dialect mock_openai;
 extern const mock_dialect mock_anthropic;
+extern const mock_dialect mock_gemini;
+extern const mock_dialect mock_responses;
 
 /* Sets the request's dialect by the path, to mock_openai when no API has it: then false. */
 bool mock_dialect_find(tr_str path, mock_request *request);
 bool mock_path_is(tr_str path, const char *end);
+/* The model that a path like /models/NAME:verb names, percent-decoded; "" = none. */
+void mock_path_model(tr_str path, char *ret, size_t size);
 
 /* Reads a request's body. False and a sentence when it is none. */
 bool mock_request_read(mock_request *request, tr_str body, char *why, size_t why_size);

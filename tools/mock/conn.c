@@ -63,7 +63,8 @@ bool mock_conn_wants_out(const mock_conn *conn) {
     return conn->out_at < conn->out_size;
 }
 
-/* A plan in a body that is still coming: the model stands first in most clients' requests. */
+/* A plan in a request that is still coming: the model stands first in most clients' bodies, and in
+ * Gemini's paths. */
 static uint64_t slow_read(const mock_conn *conn) {
     mock_plan plan = conn->server->options->plan;
     char why[200];
@@ -72,6 +73,13 @@ static uint64_t slow_read(const mock_conn *conn) {
     if (end != NULL) {
         (void)!mock_plan_read(&plan, (tr_str){text + 6, (size_t)(end - text - 6)}, why,
                               sizeof(why));
+    }
+    if (text == NULL && conn->in_size > 0) {
+        char model[256];
+        mock_path_model((tr_str){conn->in, strcspn(conn->in, "?\r\n")}, model, sizeof(model));
+        if (strncmp(model, "mock:", 5) == 0) {
+            (void)!mock_plan_read(&plan, (tr_str){model + 5, strlen(model) - 5}, why, sizeof(why));
+        }
     }
     return plan.slow_read;
 }
@@ -202,6 +210,7 @@ static void begin_answer(mock_conn *conn, char *head, tr_str path, tr_str body, 
     char why[200] = "";
     tr_str bearer = header(head, "\r\nauthorization: bearer ");
     bearer = bearer.size > 0 ? bearer : header(head, "\r\nx-api-key:");
+    bearer = bearer.size > 0 ? bearer : header(head, "\r\nx-goog-api-key:");
     tr_str told = header(head, "\r\nx-mock:");
     char *query = strstr(head, "?mock=");
     bool fine = mock_plan_read(&request->plan, told, why, sizeof(why));
