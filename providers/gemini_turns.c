@@ -249,10 +249,25 @@ static tr_err write_result(writer *writer, size_t at) {
     return TR_OK;
 }
 
+/* The signature where Google's OpenAI-compatible endpoint puts it, for who spoke to that before. */
+static void write_signature(tr_jsonw *w, tr_str extra) {
+    tr_json *json = NULL;
+    if (extra.ptr != NULL && tr_json_parse(extra.ptr, extra.size, &json, NULL) == TR_OK) {
+        const tr_json_value *root = tr_json_root(json);
+        const tr_json_value *google = tr_json_get(tr_json_get(root, "extra_content"), "google");
+        const tr_json_value *signature = tr_json_get(google, "thought_signature");
+        if (signature != NULL && tr_json_get(root, "thoughtSignature") == NULL) {
+            tr_jsonw_name(w, "thoughtSignature");
+            tr_jsonw_raw(w, tr_json_raw(signature));
+        }
+    }
+    tr_json_free(json);
+}
+
 /* Its own fields (a thought signature) stand beside the call, as they do in an answer. */
 static tr_err write_call(writer *writer, const tr_tool_call_part *call) {
     static const char *const inside[] = {"id", "name", "args", NULL};
-    static const char *const beside[] = {"functionCall", NULL};
+    static const char *const beside[] = {"functionCall", "extra_content", NULL};
     tr_jsonw *w = writer->w;
     tr_json *json = NULL;
     tr_str arguments = call->arguments.size == 0 ? (tr_str){"{}", 2} : call->arguments;
@@ -274,6 +289,7 @@ static tr_err write_call(writer *writer, const tr_tool_call_part *call) {
     tr_jsonw_raw(w, arguments);
     tri_write_extra(w, call->function_extra, inside);
     tr_jsonw_close(w, '}');
+    write_signature(w, call->extra);
     tri_write_extra(w, call->extra, beside);
     tr_jsonw_close(w, '}');
     tr_json_free(json);

@@ -36,11 +36,13 @@ static void open_stage(void) {
     close(out[1]);
     FILE *file = fdopen(out[0], "r");
     CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(fgets(line, sizeof line, file));
-    fclose(file);
+    if (file != NULL) {
+        CU_ASSERT_PTR_NOT_NULL(fgets(line, sizeof line, file));
+        fclose(file);
+    }
     const char *colon = strrchr(line, ':');
-    CU_ASSERT_PTR_NOT_NULL_FATAL(colon);
-    unsigned long port = strtoul(colon + 1, NULL, 10);
+    unsigned long port = colon == NULL ? 0 : strtoul(colon + 1, NULL, 10);
+    CU_ASSERT_NOT_EQUAL_FATAL(port, 0);
     snprintf(url, sizeof url, "http://127.0.0.1:%lu/v1", port);
     setenv("OPENAI_BASE_URL", url, 1);
     setenv("OPENAI_API_KEY", KEY, 1);
@@ -203,8 +205,10 @@ static void embeddings_and_counts_are_the_providers(void) {
         options.model = model;
         CU_ASSERT_EQUAL_FATAL(tr_embed(client, &options, texts, 3, &rows, &dim), TR_OK);
         CU_ASSERT_EQUAL(dim, 6);
-        CU_ASSERT_EQUAL(memcmp(rows, rows + 12, 6 * sizeof(float)), 0);
-        CU_ASSERT_NOT_EQUAL(memcmp(rows, rows + 6, 6 * sizeof(float)), 0);
+        for (size_t i = 0; i < 6; i++) {
+            CU_ASSERT_TRUE(rows[i] == rows[12 + i]);
+            CU_ASSERT_TRUE(rows[i] != rows[6 + i]);
+        }
         tr_memory_free(rows);
         CU_ASSERT_EQUAL_FATAL(tr_request_new(&options, &request), TR_OK);
         CU_ASSERT_EQUAL(tr_request_text(request, "user", "Hi you"), TR_OK);

@@ -213,6 +213,15 @@ static void results_of_one_round_stand_together_with_their_calls_names(void) {
               "\"response\":{\"result\":\"40 C\"}}}]}]}");
 }
 
+static void a_signature_of_the_compatible_endpoint_is_understood(void) {
+    CU_ASSERT_EQUAL(
+        encode("{\"messages\":[" CALLS(
+            "1", "2", ",\"extra_content\":{\"google\":{\"thought_signature\":\"QQ\"}}") "]}"),
+        TR_OK);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(body, "\"args\":{\"a\": 1.0}},\"thoughtSignature\":\"QQ\"},{\"functionCall\""));
+}
+
 static void a_result_without_a_call_is_refused(void) {
     refuses_turns(
         CALLS("1", "2", "") ",{\"role\":\"tool\",\"tool_call_id\":\"3\",\"content\":\"\"}",
@@ -368,6 +377,7 @@ int main(void) {
     CU_ADD_TEST(suite, turns_become_contents);
     CU_ADD_TEST(suite, images_that_cannot_be_sent_are_refused);
     CU_ADD_TEST(suite, results_of_one_round_stand_together_with_their_calls_names);
+    CU_ADD_TEST(suite, a_signature_of_the_compatible_endpoint_is_understood);
     CU_ADD_TEST(suite, a_result_without_a_call_is_refused);
     CU_ADD_TEST(suite, thought_signatures_come_back_on_their_parts);
     CU_ADD_TEST(suite, an_answer_that_says_no_more_is_not_repeated);
