@@ -366,6 +366,9 @@ static void take_usage(tr_outcome *outcome, const tr_json_value *usage) {
 /* A whole response, of a terminal event or a body: TR_DONE or a failure. */
 static tr_err take_response(tr_decoding *decoding, const tr_json_value *response) {
     tr_outcome *outcome = decoding->outcome;
+    if (!tri_is(response, TR_JSON_OBJECT)) {
+        return tri_broken(decoding, TR_ERR_PROTOCOL, "the server's last event holds no response");
+    }
     take_usage(outcome, tr_json_get(response, "usage"));
     tri_keep(outcome->id, sizeof(outcome->id), tr_json_string(tr_json_get(response, "id")));
     tri_keep(outcome->model, sizeof(outcome->model),

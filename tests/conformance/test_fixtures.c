@@ -10,7 +10,7 @@
 static const struct {
     const char *dialect;
     size_t min;
-} dialects[] = {{"openai", 64}, {"responses", 41}, {"gemini", 44}, {"anthropic", 83}};
+} dialects[] = {{"openai", 64}, {"responses", 43}, {"gemini", 44}, {"anthropic", 83}};
 
 int main(void) {
     bool failed = false;
