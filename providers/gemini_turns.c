@@ -148,11 +148,19 @@ static tr_err write_answer(writer *writer, const tr_turn *turn) {
         tr_jsonw_raw(w, tr_json_raw(parts));
     } else {
         tr_jsonw_open(w, '[');
-        /* Beside a call an empty text would be refused. */
-        bool text = turn->call_count == 0 || turn->part_count != 1 ||
-                    turn->parts[0].kind != TR_PART_TEXT || turn->parts[0].text.size > 0;
+        /* An empty text is refused beside a call; a refusal is all that its answer said. */
+        tr_str refusal = tr_json_string(tr_json_get(own, "refusal"));
+        bool empty = turn->part_count == 1 && turn->parts[0].kind == TR_PART_TEXT &&
+                     turn->parts[0].text.size == 0;
+        bool text = !empty || (turn->call_count == 0 && refusal.size == 0);
         for (size_t i = 0; text && i < turn->part_count && err == TR_OK; i++) {
             err = write_part(writer, &turn->parts[i]);
+        }
+        if (refusal.size > 0) {
+            tr_jsonw_open(w, '{');
+            tr_jsonw_name(w, "text");
+            tr_jsonw_str(w, refusal);
+            tr_jsonw_close(w, '}');
         }
         for (size_t i = 0; i < turn->call_count && err == TR_OK; i++) {
             err = write_call(writer, &turn->calls[i]);

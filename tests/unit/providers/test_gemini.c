@@ -286,6 +286,10 @@ static void other_dialects_fields_stay_behind(void) {
                            "\"groundingMetadata\":{}},{\"role\":\"user\",\"content\":\"B\"}]}"),
                     TR_OK);
     CU_ASSERT_PTR_NOT_NULL(strstr(body, "{\"role\":\"model\",\"parts\":[{\"text\":\"A\"}]}"));
+    CU_ASSERT_EQUAL(encode("{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":"
+                           "\"assistant\",\"content\":\"\",\"refusal\":\"No\"}]}"),
+                    TR_OK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(body, "{\"role\":\"model\",\"parts\":[{\"text\":\"No\"}]}"));
     refuses_turns("{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":"
                   "\"A\",\"gemini_parts\":5}",
                   TR_ERR_INVALID,
