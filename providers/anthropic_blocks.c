@@ -23,8 +23,8 @@
 #define BLOCKS_max 4096U
 
 static tr_err keep(tr_decoding *decoding, tri_anthropic_text *to, tr_str text);
-static tr_err new_block(tr_decoding *decoding, tri_anthropic_kind kind, int64_t index,
-                        tri_anthropic_block **ret);
+static tri_anthropic_block *new_block(tr_decoding *decoding, tri_anthropic_kind kind, int64_t index,
+                                      tr_err *ret_err);
 static tri_anthropic_block *find(tri_anthropic *state, int64_t index);
 static tr_err begin_text(tr_decoding *decoding, tri_anthropic_block *made,
                          const tr_json_value *block);
@@ -51,12 +51,12 @@ tr_err tri_anthropic_begin(tr_decoding *decoding, int64_t index, const tr_json_v
                               : tri_same(type, "thinking") ? TRI_ANTHROPIC_THINKING
                               : tri_same(type, "tool_use") ? TRI_ANTHROPIC_TOOL
                                                            : TRI_ANTHROPIC_OTHER;
-    tri_anthropic_block *made = NULL;
     if (!tri_is(block, TR_JSON_OBJECT)) {
         return tri_broken(decoding, TR_ERR_PROTOCOL, "the server sent a block without form");
     }
-    tr_err err = new_block(decoding, kind, index, &made);
-    if (err != TR_OK) {
+    tr_err err = TR_OK;
+    tri_anthropic_block *made = new_block(decoding, kind, index, &err);
+    if (made == NULL) {
         return err;
     }
     switch (kind) {
@@ -152,12 +152,13 @@ static tr_err add_text(tr_decoding *decoding, int64_t index, tr_str text) {
     tri_anthropic_block *to = find(decoding->state, index);
     tr_err err = TR_OK;
     if (to == NULL) {
-        err = new_block(decoding, TRI_ANTHROPIC_TEXT, index, &to);
+        to = new_block(decoding, TRI_ANTHROPIC_TEXT, index, &err);
     }
-    if (err == TR_OK && to->kind == TRI_ANTHROPIC_TEXT) {
-        to->size += text.size;
+    if (to == NULL) {
+        return err;
     }
-    return err == TR_OK ? tri_emit_text(decoding, TR_DELTA_TEXT, 0, text) : err;
+    to->size += to->kind == TRI_ANTHROPIC_TEXT ? text.size : 0;
+    return tri_emit_text(decoding, TR_DELTA_TEXT, 0, text);
 }
 
 static tr_err add_citation(tr_decoding *decoding, tri_anthropic_block *to,
@@ -370,24 +371,27 @@ static tr_err keep(tr_decoding *decoding, tri_anthropic_text *to, tr_str text) {
     return TR_OK;
 }
 
-static tr_err new_block(tr_decoding *decoding, tri_anthropic_kind kind, int64_t index,
-                        tri_anthropic_block **ret) {
+/* NULL: none, and *ret_err says why. */
+static tri_anthropic_block *new_block(tr_decoding *decoding, tri_anthropic_kind kind, int64_t index,
+                                      tr_err *ret_err) {
     tri_anthropic *state = decoding->state;
     if (state->count == BLOCKS_max) {
-        return tri_broken(decoding, TR_ERR_PROTOCOL, "the server's answer has too many blocks");
+        *ret_err = tri_broken(decoding, TR_ERR_PROTOCOL, "the server's answer has too many blocks");
+        return NULL;
     }
     if (state->count == state->room) {
         uint32_t room = state->room == 0 ? 4 : state->room * 2;
         tri_anthropic_block *grown = tr_realloc(state->blocks, room * sizeof(*grown));
         if (grown == NULL) {
-            return TR_ERR_NOMEM;
+            *ret_err = TR_ERR_NOMEM;
+            return NULL;
         }
         state->blocks = grown;
         state->room = room;
     }
-    *ret = &state->blocks[state->count++];
-    **ret = (tri_anthropic_block){.kind = kind, .index = index};
-    return TR_OK;
+    tri_anthropic_block *made = &state->blocks[state->count++];
+    *made = (tri_anthropic_block){.kind = kind, .index = index};
+    return made;
 }
 
 /* The newest of that index. */
