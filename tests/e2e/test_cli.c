@@ -447,7 +447,8 @@ static void completion_knows_values(void) {
     CU_ASSERT_STRING_EQUAL(complete("as"), "ask\n");
     CU_ASSERT_STRING_EQUAL(complete("ask --mod"), "--model\n");
     CU_ASSERT_STRING_EQUAL(complete("ask -m cha"), "chain\n");
-    CU_ASSERT_STRING_EQUAL(complete("ask --model opena"), "openai/ openai-compatible/ openai-responses/\n");
+    CU_ASSERT_STRING_EQUAL(complete("ask --model opena"),
+                           "openai/ openai-compatible/ openai-responses/\n");
     CU_ASSERT_STRING_EQUAL(complete("ask --provider ech"), "echo\n");
     CU_ASSERT_STRING_EQUAL(complete("load ''"), "chain random missing\n");
     CU_ASSERT_STRING_EQUAL(complete("log-level ''"), "error warn info debug\n");
