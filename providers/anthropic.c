@@ -17,6 +17,7 @@
 
 #include "providers/anthropic_internal.h"
 #include "providers/codec.h"
+#include "providers/inventory.h"
 
 #define MAX_TOKENS_default 4096 /* the server demands one */
 #define BUDGET_min 1024         /* of thinking, where it has one */
@@ -40,6 +41,10 @@ static bool thinks_adaptively(tr_str model);
 static void write_thinking(tri_anthropic_writer *writer, const thinking *plan);
 static void write_output(tri_anthropic_writer *writer, const thinking *plan);
 
+static tr_err inquire(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t why_size) {
+    return tri_inventory_only_lists(in, "/v1/models?limit=1000", ret, ret_why, why_size);
+}
+
 const tr_dialect tr_dialect_anthropic = {
     .name = "anthropic",
     .framing = TR_FRAMING_SSE,
@@ -50,6 +55,7 @@ const tr_dialect tr_dialect_anthropic = {
     .eof = tri_anthropic_eof,
     .refusal = tri_anthropic_refusal,
     .fini = tri_anthropic_fini,
+    .inquire = inquire,
 };
 
 void tri_anthropic_refuse(tri_anthropic_writer *writer, tr_err err, const char *format, ...) {

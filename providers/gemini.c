@@ -17,6 +17,7 @@
 
 #include "providers/codec.h"
 #include "providers/gemini_internal.h"
+#include "providers/inventory.h"
 
 #define STOPS_max 5
 #define INPUTS_max 100
@@ -40,6 +41,10 @@ static tr_err write_choice(writer *writer);
 static tr_err write_embed(writer *writer);
 static void write_model(writer *writer);
 
+static tr_err inquire(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t why_size) {
+    return tri_inventory_only_lists(in, "/models?pageSize=1000", ret, ret_why, why_size);
+}
+
 const tr_dialect tr_dialect_gemini = {
     .name = "gemini",
     .framing = TR_FRAMING_SSE,
@@ -50,6 +55,7 @@ const tr_dialect tr_dialect_gemini = {
     .eof = tri_gemini_eof,
     .refusal = tri_gemini_refusal,
     .fini = tri_gemini_fini,
+    .inquire = inquire,
 };
 
 static tr_err encode(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t why_size) {

@@ -204,3 +204,15 @@ tr_err tri_inventory_post(const char *path, bool from_root, const char *name, tr
     *ret = encoded;
     return TR_OK;
 }
+
+tr_err tri_inventory_only_lists(const tr_encode *in, const char *path, tr_encoded *ret,
+                                char *ret_why, size_t why_size) {
+    if (in->op == TR_OP_MODELS) {
+        return tri_inventory_get(path, false, ret);
+    }
+    snprintf(ret_why, why_size, "provider %s cannot be %s", in->provider,
+             in->op == TR_OP_LOADED ? "asked which models are loaded"
+             : in->op == TR_OP_LOAD ? "told to load a model"
+                                    : "told to unload a model");
+    return TR_ERR_UNSUPPORTED;
+}

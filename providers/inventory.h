@@ -21,5 +21,8 @@ TR_MUST_USE tr_err tri_inventory_report(tr_decoding *decoding, tr_str body);
 TR_MUST_USE tr_err tri_inventory_get(const char *path, bool from_root, tr_encoded *ret);
 TR_MUST_USE tr_err tri_inventory_post(const char *path, bool from_root, const char *name,
                                       tr_str model, const char *more, tr_encoded *ret);
+/* `inquire` of a vendor that lists its models at `path` and has nothing else of the kind. */
+TR_MUST_USE tr_err tri_inventory_only_lists(const tr_encode *in, const char *path, tr_encoded *ret,
+                                            char *ret_why, size_t why_size);
 
 #endif

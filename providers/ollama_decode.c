@@ -27,10 +27,10 @@ static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root);
 
 tr_err tri_ollama_event(tr_decoding *decoding, tr_str type, tr_str data, bool last) {
     (void)type;
-    data = tri_trim(data);
     if (data.size > 0 && data.ptr[data.size - 1] == '\r') {
         data.size--;
     }
+    data = tri_trim(data);
     if (data.size == 0) {
         return TR_OK;
     }

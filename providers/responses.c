@@ -17,6 +17,7 @@
 
 #include "providers/codec.h"
 #include "providers/openai.h"
+#include "providers/openai_internal.h"
 #include "providers/responses_internal.h"
 
 typedef struct writer {
@@ -47,6 +48,7 @@ const tr_dialect tr_dialect_responses = {
     .eof = tri_responses_eof,
     .refusal = tri_responses_refusal,
     .fini = tri_responses_fini,
+    .inquire = tri_openai_inquire,
 };
 
 static tr_err encode(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t why_size) {

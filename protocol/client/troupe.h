@@ -269,7 +269,9 @@ TR_MUST_USE tr_err tr_count_tokens(tr_client *client, const tr_request *request,
  * free it with tr_memory_free. TR_ERR_NOT_FOUND and the like as the daemon says. */
 TR_MUST_USE tr_err tr_control_json(tr_client *client, const char *request_json, char **ret);
 TR_MUST_USE tr_err tr_models_json(tr_client *client, char **ret);
-TR_MUST_USE tr_err tr_load(tr_client *client, const char *model); /* returns when it is loaded */
+/* A local model, or provider/model at a provider that loads models itself (ollama, lmstudio; else
+ * TR_ERR_UNSUPPORTED). tr_load returns when it is loaded. */
+TR_MUST_USE tr_err tr_load(tr_client *client, const char *model);
 TR_MUST_USE tr_err tr_unload(tr_client *client, const char *model);
 
 /* Frees what the library gave away. NULL is fine. */

@@ -233,17 +233,29 @@ static const char *compare(const tr_json_value *expected, const heard *heard,
     return want == NULL || same_text(want, class, strlen(class)) ? NULL : "error.class";
 }
 
+/* What was asked, by the recording's kind; most are chats of some sort. */
+static tr_op op_of(const tr_json_value *meta) {
+    static const struct {
+        const char *kind;
+        tr_op op;
+    } kinds[] = {{"embeddings", TR_OP_EMBED}, {"count", TR_OP_COUNT}, {"models", TR_OP_MODELS},
+                 {"loaded", TR_OP_LOADED},    {"load", TR_OP_LOAD},   {"unload", TR_OP_UNLOAD}};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (same_text(tr_json_get(meta, "kind"), kinds[i].kind, strlen(kinds[i].kind))) {
+            return kinds[i].op;
+        }
+    }
+    return TR_OP_CHAT;
+}
+
 /* One run: pieces of `step` bytes, or of random sizes when it is 0. */
 static const char *run(const tr_dialect *dialect, const tr_json_value *meta,
                        const tr_json_value *expected, const text *body, size_t step,
                        uint64_t seed) {
     uint16_t status = (uint16_t)tr_json_int(tr_json_get(meta, "status"), 200);
-    bool embed = same_text(tr_json_get(meta, "kind"), "embeddings", 10);
-    bool count = same_text(tr_json_get(meta, "kind"), "count", 5);
-    tr_op op = embed ? TR_OP_EMBED : count ? TR_OP_COUNT : TR_OP_CHAT;
     heard heard = {0};
     tr_decoder *decoder = NULL;
-    if (tr_decoder_new(dialect, op, hear, &heard, &decoder) != TR_OK) {
+    if (tr_decoder_new(dialect, op_of(meta), hear, &heard, &decoder) != TR_OK) {
         return "memory";
     }
     tr_decoder_head(decoder, status);

@@ -10,7 +10,8 @@
 static const struct {
     const char *dialect;
     size_t min;
-} dialects[] = {{"openai", 64}, {"responses", 43}, {"gemini", 44}, {"anthropic", 83}};
+} dialects[] = {
+    {"openai", 74}, {"responses", 43}, {"gemini", 45}, {"anthropic", 84}, {"ollama", 67}};
 
 int main(void) {
     bool failed = false;

@@ -98,8 +98,11 @@ static void submit_now(tr_self *self, void *arg) {
                       .credit_bytes = s->credit_bytes,
                       .first_token_ms = s->first_token_ms};
     tr_submit_view view = {.target = {s->model, strlen(s->model)}};
-    tr_body *body = tr_body_new(strlen(text));
-    memcpy(body->bytes, text, strlen(text));
+    tr_body *body = NULL;
+    if (s->op == TR_OP_EMBED || s->op == TR_OP_CHAT) {
+        body = tr_body_new(strlen(text));
+        memcpy(body->bytes, text, strlen(text));
+    }
     tr_msg *msg = tr_msg_submit(&head, &view, body);
     msg->ref = (uint64_t)(s - streams);
     if (tr_send(self, provider, &msg) != TR_OK) {
@@ -210,7 +213,6 @@ static void every_fault_has_its_end(void) {
         tr_err err;
     } table[] = {
         {"mock:echo", TR_OK},
-        {"mock:nodone", TR_OK},
         {"mock:nousage", TR_OK},
         {"mock:crlf,split=7", TR_OK},
         {"mock:tools", TR_OK},
@@ -247,6 +249,51 @@ static void every_fault_has_its_end(void) {
     CU_ASSERT(tr_probe_stays(probe, 50, NULL, NULL));
     CU_ASSERT_EQUAL(streams[0].terminals, 1);
     CU_ASSERT_EQUAL(stat("active"), 0);
+}
+
+/* OpenAI's [DONE] follows what says the same; Ollama's last line is all there is. */
+static void a_stream_without_its_last_event_is_complete_if_it_has_said_so(void) {
+    CU_ASSERT_EQUAL(run("mock:nodone")->err,
+                    strcmp(kind, "ollama") == 0 ? TR_ERR_TRUNCATED : TR_OK);
+}
+
+/* What the provider says to an operation without a prompt. */
+static stream *inquire(tr_op op, const char *model) {
+    stream *s = prepare(0, model);
+    s->op = op;
+    tr_probe_run(probe, submit_now, s);
+    CU_ASSERT_FATAL(tr_probe_await(probe, ended, s));
+    s->text[s->text_size] = '\0';
+    return s;
+}
+
+static void models_are_listed(void) {
+    stream *s = inquire(TR_OP_MODELS, "");
+    CU_ASSERT_EQUAL(s->err, TR_OK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(s->text, "{\"name\":\"mock:echo\""));
+}
+
+static void models_are_loaded_and_let_go(void) {
+    CU_ASSERT_EQUAL(inquire(TR_OP_UNLOAD, "mock:echo")->err,
+                    strcmp(kind, "ollama") == 0 ? TR_OK : TR_ERR_NOT_FOUND);
+    CU_ASSERT_EQUAL(inquire(TR_OP_LOAD, "mock:echo")->err, TR_OK);
+    stream *s = inquire(TR_OP_LOADED, "");
+    CU_ASSERT_EQUAL(s->err, TR_OK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(s->text, "{\"name\":\"mock:echo\""));
+    CU_ASSERT_EQUAL(inquire(TR_OP_UNLOAD, "mock:echo")->err, TR_OK);
+    s = inquire(TR_OP_LOADED, "");
+    CU_ASSERT_EQUAL(s->err, TR_OK);
+    CU_ASSERT_PTR_NULL(strstr(s->text, "mock:echo"));
+    CU_ASSERT_EQUAL(stat("active"), 0);
+}
+
+static void nothing_is_loaded_where_the_provider_loads_by_itself(void) {
+    static const tr_op ops[] = {TR_OP_LOADED, TR_OP_LOAD, TR_OP_UNLOAD};
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        stream *s = inquire(ops[i], "mock:echo");
+        CU_ASSERT_EQUAL(s->err, TR_ERR_UNSUPPORTED);
+        CU_ASSERT_PTR_NOT_NULL(strstr(s->message, "provider box cannot be"));
+    }
 }
 
 static void advice_travels(void) {
@@ -447,6 +494,13 @@ int main(int argc, char **argv) {
     CU_pSuite suite = CU_add_suite("mock", open_stage, close_stage);
     CU_ADD_TEST(suite, a_stream_and_a_whole_answer_say_the_same);
     CU_ADD_TEST(suite, every_fault_has_its_end);
+    CU_ADD_TEST(suite, a_stream_without_its_last_event_is_complete_if_it_has_said_so);
+    CU_ADD_TEST(suite, models_are_listed);
+    if (strcmp(kind, "ollama") == 0 || strcmp(kind, "lmstudio") == 0) {
+        CU_ADD_TEST(suite, models_are_loaded_and_let_go);
+    } else {
+        CU_ADD_TEST(suite, nothing_is_loaded_where_the_provider_loads_by_itself);
+    }
     CU_ADD_TEST(suite, advice_travels);
     CU_ADD_TEST(suite, a_server_that_does_not_begin_is_a_time_out);
     CU_ADD_TEST(suite, a_cancel_reaches_the_server_at_once);

@@ -10,10 +10,7 @@
 #include <string.h>
 
 static const mock_dialect *const dialects[] = {
-    &mock_openai,
-    &mock_anthropic,
-    &mock_gemini,
-    &mock_responses,
+    &mock_openai, &mock_anthropic, &mock_gemini, &mock_ollama, &mock_responses,
 };
 
 bool mock_path_is(tr_str path, const char *end) {

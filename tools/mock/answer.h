@@ -50,6 +50,7 @@ struct mock_dialect {
 extern const mock_dialect mock_openai;
 extern const mock_dialect mock_anthropic;
 extern const mock_dialect mock_gemini;
+extern const mock_dialect mock_ollama;
 extern const mock_dialect mock_responses;
 
 /* Sets the request's dialect by the path, to mock_openai when no API has it: then false. */

@@ -20,6 +20,8 @@
 static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str body,
                            uint64_t now_us);
 static void begin_answer(mock_conn *conn, char *head, tr_str path, tr_str body, uint64_t now_us);
+static char *list_at(const mock_conn *conn, tr_str path, tr_str body, uint64_t *ret_status);
+static void begin_planned(mock_conn *conn, uint64_t now_us);
 static void answer(mock_conn *conn, uint64_t status, char *whole);
 static void write_head(mock_conn *conn);
 static void step(mock_conn *conn, uint64_t now_us);
@@ -220,35 +222,64 @@ static void begin_answer(mock_conn *conn, char *head, tr_str path, tr_str body, 
     }
     bool known = mock_dialect_find(path, request);
     const mock_dialect *dialect = request->dialect;
-    if (key != NULL && (bearer.size != strlen(key) || memcmp(bearer.ptr, key, bearer.size) != 0)) {
+    bool stranger =
+        key != NULL && (bearer.size != strlen(key) || memcmp(bearer.ptr, key, bearer.size) != 0);
+    uint64_t status = 200;
+    char *list = stranger ? NULL : list_at(conn, path, body, &status);
+    if (stranger) {
         answer(conn, 401, dialect->error(401, "Incorrect API key provided"));
-    } else if (mock_path_is(path, "/models")) {
-        answer(conn, 200, mock_models());
+    } else if (list != NULL) {
+        answer(conn, status, list);
     } else if (!known) {
         answer(conn, 404, dialect->error(404, "Unknown request URL"));
     } else if (!fine || !mock_request_read(request, body, why, sizeof(why))) {
         answer(conn, 400, dialect->error(400, why));
     } else {
-        if (request->plan.times != MOCK_NONE && !faulty(conn)) {
-            forget_faults(&request->plan);
-        }
-        const mock_plan *plan = &request->plan;
-        conn->due_us = now_us + plan->first_us;
-        if (plan->status != 200) {
-            answer(conn, plan->status, dialect->error(plan->status, "the mock was told to fail"));
-        } else if (plan->html != 0) {
-            answer(conn, 200, strdup("<!DOCTYPE html><html><body>mock</body></html>\n"));
-        } else if (plan->json_error != 0) {
-            answer(conn, 200, dialect->error(500, "the mock was told to fail"));
-        } else if (request->stream) {
-            conn->status = 200;
-            conn->chunked = true;
-            conn->stage = STAGE_HEAD;
-        } else {
-            bool spoken = !request->embed && !request->count;
-            conn->due_us += spoken ? plan->interval_us * mock_request_tokens(request) : 0;
-            answer(conn, 200, dialect->whole(request));
-        }
+        begin_planned(conn, now_us);
+    }
+}
+
+/* What is said of models at a path, or NULL. */
+static char *list_at(const mock_conn *conn, tr_str path, tr_str body, uint64_t *ret_status) {
+    mock_loaded *loaded = &conn->server->loaded;
+    char *text = mock_lmstudio(loaded, path, body, ret_status);
+    if (text != NULL) {
+        return text;
+    }
+    return mock_path_is(path, "/api/tags") ? mock_ollama_tags()
+           : mock_path_is(path, "/api/ps") ? mock_ollama_ps(loaded)
+           : mock_path_is(path, "/models") ? mock_models()
+                                           : NULL;
+}
+
+/* The answer that the request's plan says. */
+static void begin_planned(mock_conn *conn, uint64_t now_us) {
+    mock_request *request = &conn->request;
+    const mock_dialect *dialect = request->dialect;
+    const mock_plan *plan = &request->plan;
+    if (plan->times != MOCK_NONE && !faulty(conn)) {
+        forget_faults(&request->plan);
+    }
+    conn->due_us = now_us + plan->first_us;
+    if (plan->status != 200) {
+        answer(conn, plan->status, dialect->error(plan->status, "the mock was told to fail"));
+        return;
+    }
+    if (dialect == &mock_ollama) {
+        mock_ollama_remember(&conn->server->loaded, request);
+    }
+    if (plan->html != 0) {
+        answer(conn, 200, strdup("<!DOCTYPE html><html><body>mock</body></html>\n"));
+    } else if (plan->json_error != 0) {
+        answer(conn, 200, dialect->error(500, "the mock was told to fail"));
+    } else if (request->stream) {
+        conn->status = 200;
+        conn->chunked = true;
+        conn->stage = STAGE_HEAD;
+    } else {
+        bool spoken = !request->embed && !request->count;
+        conn->due_us += spoken ? plan->interval_us * mock_request_tokens(request) : 0;
+        answer(conn, 200, dialect->whole(request));
     }
 }
 

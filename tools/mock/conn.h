@@ -5,6 +5,7 @@
 #define TR_TOOLS_MOCK_CONN_H
 
 #include "tools/mock/answer.h"
+#include "tools/mock/lmstudio.h"
 #include "tools/mock/server.h"
 
 #define CONN_NEVER UINT64_MAX
@@ -24,6 +25,7 @@ typedef struct mock_server {
     const mock_options *options;
     mock_stats stats;
     mock_seen seen[256];
+    mock_loaded loaded;
 } mock_server;
 
 typedef enum mock_stage {

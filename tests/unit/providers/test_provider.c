@@ -93,7 +93,9 @@ static tr_err door_handle(tr_self *self, void *state, tr_msg **msg) {
         seen.start = *(const tr_http_start *)(const void *)(*msg)->data;
         copy(seen.url, sizeof(seen.url), url);
         copy(seen.headers, sizeof(seen.headers), headers);
-        copy(seen.body, sizeof(seen.body), (tr_str){(*msg)->body->bytes, (*msg)->body->size});
+        copy(seen.body, sizeof(seen.body),
+             (*msg)->body == NULL ? (tr_str){"", 0}
+                                  : (tr_str){(*msg)->body->bytes, (*msg)->body->size});
         break;
     case TR_KIND_HTTP_TAKEN:
         seen.taken += taken->bytes;
@@ -588,6 +590,60 @@ static void a_request_may_bring_a_base_url_only_where_the_row_allows_it(void) {
     close_node();
 }
 
+static void inquire(tr_op op, const char *model) {
+    tr_submit head = {.op = (uint8_t)op,
+                      .credit_messages = 256,
+                      .credit_bytes = 65536,
+                      .first_token_ms = 1,
+                      .total_ms = 91011};
+    tr_submit_view view = {.target = {model, strlen(model)}};
+    post(seen.caller, 77, tr_msg_submit(&head, &view, NULL));
+}
+
+static void models_are_asked_for_without_a_body(void) {
+    open_node("lmstudio", NULL, NULL);
+    inquire(TR_OP_LOADED, "");
+    CU_ASSERT_STRING_EQUAL(seen.url, "http://localhost:1234/api/v1/models");
+    CU_ASSERT_STRING_EQUAL(seen.body, "");
+    CU_ASSERT_EQUAL(seen.start.method, TR_HTTP_GET);
+    CU_ASSERT_EQUAL(seen.start.first_byte_ms, 91011);
+    head(200, "");
+    data("{\"models\":[{\"key\":\"a\",\"loaded_instances\":[{\"id\":\"a:2\"}]}]}");
+    end(TR_OK, NULL);
+    CU_ASSERT_EQUAL(seen.text_size, 28);
+    CU_ASSERT_NSTRING_EQUAL(seen.text, "[{\"name\":\"a:2\",\"model\":\"a\"}]", 28);
+    CU_ASSERT_EQUAL(seen.dones, 1);
+    at_rest();
+    close_node();
+    open_node("box", "openai-compatible", "http://box:1/v1");
+    inquire(TR_OP_UNLOAD, "m");
+    CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_UNSUPPORTED);
+    CU_ASSERT_STRING_EQUAL(seen.message, "provider box cannot be told to unload a model");
+    close_node();
+    open_node("ollama", NULL, NULL);
+    inquire(TR_OP_UNLOAD, "");
+    CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_INVALID);
+    CU_ASSERT_EQUAL(seen.starts, 0);
+    close_node();
+}
+
+static void ollamas_host_is_found_where_ollama_finds_it(void) {
+    static const char *const hosts[][2] = {{"0.0.0.0:9", "http://127.0.0.1:9/api/chat"},
+                                           {"https://box/o", "https://box:443/o/api/chat"},
+                                           {"", "http://127.0.0.1:11434/api/chat"},
+                                           {"a b", ""}};
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+        setenv("OLLAMA_HOST", hosts[i][0], 1);
+        open_node("ollama", NULL, NULL);
+        submit(256, 65536);
+        CU_ASSERT_STRING_EQUAL(seen.url, hosts[i][1]);
+        CU_ASSERT_EQUAL(seen.fails, hosts[i][1][0] == '\0' ? 1 : 0);
+        CU_ASSERT_EQUAL(seen.fail.err, hosts[i][1][0] == '\0' ? TR_ERR_INVALID : TR_OK);
+        close_node();
+    }
+    unsetenv("OLLAMA_HOST");
+}
+
 static void a_row_may_name_its_keys_header_a_token_and_a_fixed_header(void) {
     setenv("ANTHROPIC_API_KEY", "sk-ant-123456", 1);
     setenv("ANTHROPIC_AUTH_TOKEN", "token-123456", 1);
@@ -727,6 +783,8 @@ int main(void) {
     CU_ADD_TEST(suite, an_unreachable_server_fails_with_the_doors_words);
     CU_ADD_TEST(suite, a_dead_door_fails_what_was_open_and_is_looked_up_again);
     CU_ADD_TEST(suite, a_request_may_bring_a_base_url_only_where_the_row_allows_it);
+    CU_ADD_TEST(suite, models_are_asked_for_without_a_body);
+    CU_ADD_TEST(suite, ollamas_host_is_found_where_ollama_finds_it);
     CU_ADD_TEST(suite, a_row_may_name_its_keys_header_a_token_and_a_fixed_header);
     CU_ADD_TEST(suite, a_whole_answer_has_the_total_time_for_its_first_byte);
     CU_ADD_TEST(suite, bad_requests_are_refused_before_anything_is_sent);
