@@ -3,7 +3,8 @@
  * by the door, gets the door's SUBMIT as its first message and answers with DELTAs and exactly one
  * DONE or FAIL with the SUBMIT's ref; CREDIT and CANCEL come from the door. It asks a gate, submits
  * to the backend that is granted, counts credit on both sides, goes on with another worker when one
- * dies, and ends everything it opened by one path (docs/architecture/requests.md).
+ * dies, tries again or elsewhere when an attempt fails before its first DELTA, and ends everything
+ * it opened by one path (docs/architecture/requests.md).
  */
 #ifndef TR_ACTORS_CALL_H
 #define TR_ACTORS_CALL_H

@@ -341,6 +341,25 @@ static void write_statuses(const control *c, tr_jsonw *w, const char *name) {
     tr_jsonw_close(w, ']');
 }
 
+/* One target as a text, several as an object. */
+static void write_alias(tr_jsonw *w, const tr_alias *alias) {
+    tr_jsonw_name(w, alias->name);
+    if (alias->target_count == 1) {
+        tr_jsonw_text(w, alias->targets[0]);
+        return;
+    }
+    tr_jsonw_open(w, '{');
+    tr_jsonw_name(w, "targets");
+    tr_jsonw_open(w, '[');
+    for (size_t i = 0; i < alias->target_count; i++) {
+        tr_jsonw_text(w, alias->targets[i]);
+    }
+    tr_jsonw_close(w, ']');
+    tr_jsonw_name(w, "policy");
+    tr_jsonw_text(w, tr_policy_name(alias->policy));
+    tr_jsonw_close(w, '}');
+}
+
 static tr_err answer_models(tr_self *self, control *c) {
     const tr_routes_spec *routes = tr_routes_of(c->routes);
     tr_jsonw w;
@@ -361,8 +380,7 @@ static tr_err answer_models(tr_self *self, control *c) {
     tr_jsonw_name(&w, "aliases");
     tr_jsonw_open(&w, '{');
     for (size_t i = 0; i < routes->alias_count; i++) {
-        tr_jsonw_name(&w, routes->aliases[i].name);
-        tr_jsonw_text(&w, routes->aliases[i].target);
+        write_alias(&w, &routes->aliases[i]);
     }
     tr_jsonw_close(&w, '}');
     tr_jsonw_name(&w, "providers");

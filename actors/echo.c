@@ -33,7 +33,9 @@ typedef struct row {
     uint64_t break_left; /* pieces until it breaks off; UINT64_MAX = it does not */
     uint64_t interval_us, due_us;
     bool generated;
-    bool fails;
+    tr_err fails; /* how it ends; TR_OK = well */
+    uint32_t hint_ms;
+    bool hinted;
     bool crashes; /* breaks off as a worker that dies: its DELTAs carry ids, another attempt goes on
                    */
 } row;
@@ -126,9 +128,14 @@ static tr_err end(tr_self *self, const row *r) {
         tr_fail head = {.err = TR_ERR_CRASHED, .flags = TR_FAIL_RESUMABLE};
         return send_to(self, r->call, r->ref, tr_msg_fail(&head, &(tr_end_view){0}));
     }
-    if (r->fails || !is_complete(r)) {
-        return send_to(self, r->call, r->ref,
-                       tr_msg_failf(TR_ERR_SERVER, "the echo was asked to fail"));
+    if (r->fails != TR_OK || !is_complete(r)) {
+        tr_msg *fail = tr_msg_failf(r->fails != TR_OK ? r->fails : TR_ERR_SERVER,
+                                    "the echo was asked to fail");
+        if (fail != NULL && r->hinted) {
+            ((tr_fail *)(void *)fail->data)->flags = TR_FAIL_RETRY_AFTER;
+            ((tr_fail *)(void *)fail->data)->retry_after_ms = r->hint_ms;
+        }
+        return send_to(self, r->call, r->ref, fail);
     }
     tr_done head = {.finish = TR_FINISH_STOP, .attempts = 1, .usage = {.out = r->sent, .cost = 0}};
     return send_to(self, r->call, r->ref, tr_msg_done(&head, &(tr_end_view){0}));
@@ -221,15 +228,27 @@ static tr_str last_user_text(const tr_chat *chat) {
     return text;
 }
 
+/* "fail" is true or an error's number, "odds" in how many of a hundred attempts, "retry_after_ms"
+ * the hint. */
+static void set_failure(row *r, const tr_json_value *asked, uint64_t random) {
+    const tr_json_value *fail = tr_json_get(asked, "fail");
+    int64_t number = tr_json_int(fail, tr_json_bool(fail, false) ? TR_ERR_SERVER : TR_OK);
+    int64_t hint_ms = tr_json_int(tr_json_get(asked, "retry_after_ms"), -1);
+    bool now = (int64_t)((random >> 16) % 100) < tr_json_int(tr_json_get(asked, "odds"), 100);
+    r->fails = now && number > TR_DONE && number < TR_ERR_N ? (tr_err)number : TR_OK;
+    r->hinted = hint_ms >= 0 && hint_ms <= TR_TIMEOUT_MS_max;
+    r->hint_ms = r->hinted ? (uint32_t)hint_ms : 0;
+}
+
 /* Fills what the row sends from the request; false: what was asked makes no sense. */
-static bool set_text(row *r, const tr_chat *chat) {
+static bool set_text(row *r, const tr_chat *chat, uint64_t random) {
     tr_json *extra = NULL;
     if (chat->extra.ptr != NULL &&
         tr_json_parse(chat->extra.ptr, chat->extra.size, &extra, NULL) != TR_OK) {
         return false;
     }
     const tr_json_value *asked = extra != NULL ? tr_json_get(tr_json_root(extra), "echo") : NULL;
-    r->fails = tr_json_bool(tr_json_get(asked, "fail"), false);
+    set_failure(r, asked, random);
     int64_t chunks = tr_json_int(tr_json_get(asked, "chunks"), -1);
     int64_t bytes = tr_json_int(tr_json_get(asked, "bytes"), 64);
     int64_t fail_after = tr_json_int(tr_json_get(asked, "fail_after"), -1);
@@ -241,7 +260,8 @@ static bool set_text(row *r, const tr_chat *chat) {
         return false;
     }
     r->crashes = crash_after >= 0;
-    int64_t break_after = r->crashes ? crash_after : fail_after;
+    bool spared = tr_json_get(asked, "fail") != NULL && r->fails == TR_OK; /* this time */
+    int64_t break_after = r->crashes ? crash_after : spared ? -1 : fail_after;
     r->break_left = break_after >= 0 ? (uint64_t)break_after : UINT64_MAX;
     r->interval_us = (uint64_t)interval_ms * 1000;
     r->generated = chunks >= 0;
@@ -273,7 +293,7 @@ static tr_err submitted(tr_self *self, echo *e, const tr_msg *msg) {
         return refuse(self, msg, err, why);
     }
     row *r = tr_zalloc(sizeof *r);
-    bool fine = r != NULL && set_text(r, chat);
+    bool fine = r != NULL && set_text(r, chat, tr_random(self));
     tr_chat_free(chat);
     if (!fine || tr_monitor(self, msg->from, &r->monitor) != TR_OK) {
         if (r != NULL) {

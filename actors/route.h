@@ -1,15 +1,18 @@
 /*
- * Routing: from the name that a person gave to the gate that lets a call through. Pure. The routes
- * are an immutable, reference-counted picture of the configuration.
+ * Routing: from the name that a person gave to the targets that may serve it, each with the gate
+ * that lets a call through. Pure. The routes are an immutable, reference-counted picture of the
+ * configuration.
  *
  * A name is `provider/rest`, split at the first slash; a bare name is an alias, then a local model;
- * no name is the default model. `local/NAME` is the local model NAME.
+ * no name is the default model. `local/NAME` is the local model NAME. An alias leads to one or more
+ * names, aliases among them.
  */
 #ifndef TR_ACTORS_ROUTE_H
 #define TR_ACTORS_ROUTE_H
 
 #include <stddef.h>
 
+#include "actors/order.h"
 #include "protocol/limits.h"
 #include "protocol/wire.h"
 
@@ -27,18 +30,23 @@ typedef struct tr_time_limits {
 
 typedef struct tr_alias {
     const char *name;
-    const char *target;
+    const char *const *targets;
+    size_t target_count;
+    tr_policy policy;
+    uint16_t weights[TR_TARGETS_max]; /* a target each, for TR_POLICY_WEIGHT */
 } tr_alias;
 
 typedef struct tr_routes_spec {
     const char *const *locals;
     size_t local_count;
+    const uint32_t *contexts; /* tokens, a local model each; 0 = not declared; NULL = none is */
     const char *const *providers;
     size_t provider_count;
     const tr_alias *aliases;
     size_t alias_count;
     const char *default_model; /* NULL or "" = the first local model */
     tr_time_limits limits;
+    uint32_t attempts; /* of a request that does not say; 0 = TR_ATTEMPTS_default */
 } tr_routes_spec;
 
 /* Copies everything. */
@@ -53,10 +61,23 @@ typedef struct tr_target {
     char provider[TR_NAME_max + 1];   /* "local" for a local model */
     char model[TR_NAME_max + 1];      /* as the backend knows it */
     char label[2 * TR_NAME_max + 2];  /* "provider/model", for people */
+    uint32_t context;                 /* tokens; 0 = not declared */
 } tr_target;
 
-/* TR_ERR_NOT_FOUND (with near names) or TR_ERR_INVALID; `why` then holds the sentence. Any thread.
- */
+/* All that a name leads to. */
+typedef struct tr_targets {
+    tr_target *items; /* in the alias's order */
+    uint32_t count;   /* ≥ 1 */
+    tr_policy policy;
+    uint16_t weights[TR_TARGETS_max];
+} tr_targets;
+
+/* TR_ERR_NOT_FOUND (with near names), TR_ERR_INVALID or TR_ERR_NOMEM; `why` then holds the
+ * sentence. A `provider` beside the name leads to one target. Any thread. */
+TR_MUST_USE tr_err tr_route_all(const tr_routes *routes, tr_str target, tr_str provider,
+                                tr_targets *ret, char *why, size_t why_size);
+void tr_targets_fini(tr_targets *targets);
+/* The same, the first of them only. */
 TR_MUST_USE tr_err tr_route(const tr_routes *routes, tr_str target, tr_str provider, tr_target *ret,
                             char *why, size_t why_size);
 

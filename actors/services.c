@@ -14,6 +14,7 @@
 struct tr_services {
     /* set at init */
     tr_services_spec spec;
+    tr_stats *stats;
     /* guarded by routes_mtx */
     tr_routes *routes;
     pthread_mutex_t routes_mtx;
@@ -26,7 +27,8 @@ struct tr_services {
 
 tr_err tr_services_new(const tr_services_spec *spec, tr_services **ret) {
     tr_services *services = tr_zalloc(sizeof *services);
-    if (services == NULL) {
+    if (services == NULL || tr_stats_new(&services->stats) != TR_OK) {
+        tr_free(services);
         return TR_ERR_NOMEM;
     }
     services->spec = *spec;
@@ -38,6 +40,7 @@ tr_err tr_services_new(const tr_services_spec *spec, tr_services **ret) {
 void tr_services_free(tr_services *services) {
     if (services != NULL) {
         tr_routes_unref(services->routes);
+        tr_stats_free(services->stats);
         pthread_mutex_destroy(&services->routes_mtx);
         tr_free(services);
     }
@@ -56,6 +59,10 @@ void tr_services_set_routes(tr_services *services, tr_routes *routes) {
     services->routes = routes;
     pthread_mutex_unlock(&services->routes_mtx);
     tr_routes_unref(old);
+}
+
+tr_stats *tr_services_stats(const tr_services *services) {
+    return services->stats;
 }
 
 const char *tr_services_version(const tr_services *services) {

@@ -7,6 +7,7 @@
 #define TR_ACTORS_SERVICES_H
 
 #include "actors/route.h"
+#include "actors/stats.h"
 #include "runtime/actor.h"
 
 typedef struct tr_services tr_services;
@@ -25,6 +26,9 @@ void tr_services_free(tr_services *services); /* NULL is fine */
 tr_routes *tr_services_routes(tr_services *services);
 /* Takes `routes` over. */
 void tr_services_set_routes(tr_services *services, tr_routes *routes);
+
+/* What aliases choose by. */
+tr_stats *tr_services_stats(const tr_services *services);
 
 const char *tr_services_version(const tr_services *services);
 /* False: nobody can stop this daemon by a request. */

@@ -55,6 +55,9 @@ enum {
     TR_SUBMIT_NO_STREAM = 1, /* ask the provider for one whole answer instead of a stream */
     TR_FAIL_RESUMABLE = 1,   /* a worker died: the same tokens may go on elsewhere */
     TR_FAIL_RETRY_AFTER = 2, /* retry_after_ms was given by the provider */
+    TR_FAIL_RETRY_YES = 4,   /* the provider says that another attempt may help ... */
+    TR_FAIL_RETRY_NO = 8,    /* ... or will not (x-should-retry) */
+    TR_DONE_FALLBACK = 1,    /* not the target that was asked first */
 };
 
 #endif

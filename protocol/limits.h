@@ -38,7 +38,9 @@
 #define TR_BODIES_PER_CLIENT_max (256ULL * 1024 * 1024) /* of them, by one connection's */
 #define TR_ATTEMPTS_default 3
 #define TR_ATTEMPTS_max 20
-#define TR_STOP_max 16 /* stop strings of a request */
+#define TR_TARGETS_max 8   /* of one alias, those of aliases in it counted */
+#define TR_WEIGHT_max 1000 /* of a target */
+#define TR_STOP_max 16     /* stop strings of a request */
 #define TR_STOP_TEXT_max 256
 #define TR_JSON_DEPTH_max 64
 #define TR_JSON_VALUES_max (8 * 1024 * 1024) /* of one text: embeddings are many numbers */

@@ -69,7 +69,7 @@ typedef struct tr_usage_wire {
 typedef struct tr_done {
     tr_usage_wire usage;
     uint8_t finish; /* tr_finish */
-    uint8_t reserved;
+    uint8_t flags;
     uint16_t attempts;
     uint16_t target_size;
     uint16_t request_id_size;

@@ -297,8 +297,9 @@ static void retry_after(tri_transfer *transfer, tr_str name, tr_str value) {
         number = number < 0 ? 0 : number;
     }
     number = seconds ? number * 1000 : number;
-    if (number >= 0 && number <= (double)TR_TIMEOUT_MS_max) {
-        transfer->retry_after_ms = (uint32_t)number;
+    if (number >= 0) { /* a very long one is long all the same */
+        double most = (double)TR_TIMEOUT_MS_max;
+        transfer->retry_after_ms = (uint32_t)(number < most ? number : most);
         transfer->has_retry_after = true;
     }
 }

@@ -34,6 +34,14 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
                     tri_request **ret);
 static tr_err on_credit(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_cancel(tr_self *self, tri_provider *provider, const tr_msg *msg);
+/* x-should-retry, as the official SDKs understand it: anything else says nothing. */
+static uint16_t retry_flags(tr_str headers) {
+    tr_str said = tr_http_header(headers, "x-should-retry");
+    bool yes = said.size == 4 && memcmp(said.ptr, "true", 4) == 0;
+    bool no = said.size == 5 && memcmp(said.ptr, "false", 5) == 0;
+    return yes ? TR_FAIL_RETRY_YES : no ? TR_FAIL_RETRY_NO : 0;
+}
+
 static tr_err on_head(tri_provider *provider, const tr_msg *msg);
 static tr_err on_data(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg);
@@ -309,6 +317,7 @@ static tr_err on_head(tri_provider *provider, const tr_msg *msg) {
     request->status = head->status;
     request->has_retry_after = head->has_retry_after != 0;
     request->retry_after_ms = head->retry_after_ms;
+    request->retry_flags = retry_flags(headers);
     tr_str id = tr_http_header(headers, "x-request-id");
     id = id.size > 0 ? id : tr_http_header(headers, "request-id");
     keep_text(request->request_id, sizeof(request->request_id), id);
@@ -472,7 +481,8 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
         uint32_t after_ms =
             request->has_retry_after ? request->retry_after_ms : outcome->retry_after_ms;
         tr_fail fail = {.err = (uint16_t)err,
-                        .flags = advised ? TR_FAIL_RETRY_AFTER : 0,
+                        .flags =
+                            (uint16_t)(request->retry_flags | (advised ? TR_FAIL_RETRY_AFTER : 0)),
                         .retry_after_ms = after_ms,
                         .status = request->status,
                         .attempts = 1};

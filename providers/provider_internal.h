@@ -24,6 +24,7 @@ typedef struct tri_request {
     uint64_t started_us, first_us;
     uint32_t retry_after_ms;
     uint16_t status;
+    uint16_t retry_flags; /* what the server says of another attempt: TR_FAIL_RETRY_YES or _NO */
     bool has_retry_after;
     bool transfer_open; /* the door still sends */
     bool ended;         /* the terminal follows as soon as the pieces are out */

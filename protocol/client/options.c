@@ -44,7 +44,7 @@ static tr_err check_numbers(const tr_options *o) {
             return refuse("stop", "must hold strings of 1 to 256 bytes");
         }
     }
-    if (o->retries >= TR_ATTEMPTS_max) {
+    if (o->retries >= TR_ATTEMPTS_max && o->retries != TR_RETRIES_DEFAULT) {
         return refuse("retries", "must be 0 to 19");
     }
     if (o->priority < INT8_MIN || o->priority > INT8_MAX) {
@@ -222,7 +222,7 @@ static void fill_head(tr_request *request, const tr_options *o) {
         .first_token_ms = o->first_token_ms,
         .idle_ms = o->idle_ms,
         .total_ms = o->total_ms,
-        .attempts = (uint16_t)(o->retries + 1),
+        .attempts = (uint16_t)(o->retries + 1), /* of TR_RETRIES_DEFAULT 0: the daemon's */
     };
 }
 

@@ -183,6 +183,7 @@ void tri_result_done(tr_result *result, const tr_done *done) {
     tr_end_view view = tr_done_read(done);
     end(result, &done->usage, &view, done->attempts);
     result->finish = done->finish;
+    result->fallback = (done->flags & TR_DONE_FALLBACK) != 0;
 }
 
 void tri_result_fail(tr_result *result, const tr_fail *fail) {
@@ -245,6 +246,10 @@ const char *tr_result_request_id(const tr_result *result) {
 
 uint32_t tr_result_attempts(const tr_result *result) {
     return result->attempts;
+}
+
+bool tr_result_fallback(const tr_result *result) {
+    return result->fallback;
 }
 
 uint32_t tr_result_retry_after_ms(const tr_result *result) {

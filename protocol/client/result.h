@@ -40,6 +40,7 @@ struct tr_result {
     uint32_t retry_after_ms;
     uint16_t attempts, status;
     uint8_t finish; /* tr_finish, or 0 */
+    bool fallback;
 };
 
 tr_result *tri_result_new(void);

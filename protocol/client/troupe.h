@@ -106,9 +106,8 @@ typedef struct tr_options {
     int32_t top_k;       /* -1 = the model's own */
     int32_t priority;    /* -128 to 127; greater goes first */
     uint32_t max_tokens; /* 0 = the model's own */
-    uint32_t retries;    /* after a failed first attempt, before the first token; 0 to 19. It goes
-                            with the request, but the daemon makes one attempt at remote providers
-                            so far: see tr_err_may_retry */
+    uint32_t retries;    /* by the daemon, before the first token: 0 to 19 attempts more, over all
+                            targets of an alias; TR_RETRIES_DEFAULT = as it is configured */
     uint32_t connect_ms; /* 0 = the daemon's default, here and in the next three */
     uint32_t first_token_ms;
     uint32_t idle_ms; /* between two chunks, while they are read */
@@ -119,10 +118,12 @@ typedef struct tr_options {
     bool forget;              /* streams only: the result shall not repeat the text of the chunks */
 } tr_options;
 #define TR_NAN __builtin_nan("")
+#define TR_RETRIES_DEFAULT UINT32_MAX
 #define TR_OPTIONS_INIT                                                                            \
     {                                                                                              \
         sizeof(tr_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, TR_NAN, TR_NAN,     \
-            TR_NAN, TR_NAN, TR_NAN, TR_NAN, -1, -1, 0, 0, 2, 0, 0, 0, 0, 0, 0, false, false        \
+            TR_NAN, TR_NAN, TR_NAN, TR_NAN, -1, -1, 0, 0, TR_RETRIES_DEFAULT, 0, 0, 0, 0, 0, 0,    \
+            false, false                                                                           \
     }
 
 /* `options` NULL = all defaults. TR_ERR_INVALID says which option; TR_ERR_NOMEM. No I/O. */
@@ -168,7 +169,8 @@ const char *tr_result_finish(const tr_result *result);     /* "stop", "length", 
                                                               "content_filter", "other"; "" */
 const char *tr_result_target(const tr_result *result);     /* who served it: "provider/model"; "" */
 const char *tr_result_request_id(const tr_result *result); /* the provider's; "" */
-uint32_t tr_result_attempts(const tr_result *result);
+uint32_t tr_result_attempts(const tr_result *result);      /* given to a model so often */
+bool tr_result_fallback(const tr_result *result); /* served, but not by the target asked first */
 uint32_t tr_result_retry_after_ms(const tr_result *result); /* 0 = nobody said */
 uint32_t tr_result_status(const tr_result *result);         /* the provider's HTTP status, or 0 */
 tr_usage tr_result_usage(const tr_result *result);

@@ -306,6 +306,10 @@ static void advice_travels(void) {
     CU_ASSERT_EQUAL(s->fail.retry_after_ms, 0);
     s = run("mock:status=500");
     CU_ASSERT_EQUAL(s->fail.flags, 0);
+    s = run("mock:status=500,should_retry=0"); /* x-should-retry */
+    CU_ASSERT_EQUAL(s->fail.flags, TR_FAIL_RETRY_NO);
+    s = run("mock:status=409,should_retry=1,retry_after=1");
+    CU_ASSERT_EQUAL(s->fail.flags, TR_FAIL_RETRY_YES | TR_FAIL_RETRY_AFTER);
 }
 
 static void a_server_that_does_not_begin_is_a_time_out(void) {

@@ -24,11 +24,13 @@ typedef struct request {
     uint32_t deltas;
     uint32_t seed; /* a local stream's, as its text tells */
     bool open, ended, cancelled;
-    bool fails;
-    bool local;  /* of the pool: chunks are its tokens */
-    bool poison; /* kills each worker that takes it */
-    bool words;  /* some text came */
-    uint32_t at; /* the next token */
+    bool fails;    /* for certain ... */
+    bool may_fail; /* ... or some of its attempts */
+    bool pair;     /* goes to an alias of two targets */
+    bool local;    /* of the pool: chunks are its tokens */
+    bool poison;   /* kills each worker that takes it */
+    bool words;    /* some text came */
+    uint32_t at;   /* the next token */
 } request;
 
 typedef struct client {
@@ -88,9 +90,17 @@ static tr_err submit(tr_self *self, client *c, request *r, tr_op op, const char 
     tr_submit head = {.op = (uint8_t)op,
                       .credit_messages = (uint32_t)r->credit_messages,
                       .credit_bytes = (uint32_t)r->credit_bytes};
-    tr_submit_view view = {.target = {r->local ? "tiny" : "fast", 4}};
+    tr_submit_view view = {.target = {r->local ? "tiny" : r->pair ? "pair" : "fast", 4}};
     tr_msg *msg = tr_msg_submit(&head, &view, bytes);
     return send(self, c, msg, r->ref);
+}
+
+/* The number of the error that the echo is to end with, 0 = none. */
+static int choose_failure(tr_world *world, request *r) {
+    uint32_t chance = r->local ? 8 : tr_world_below(world, 8);
+    r->fails = chance == 0;
+    r->may_fail = chance == 1 || chance == 2;
+    return chance < 3 ? (int)(TR_ERR_NOMEM + tr_world_below(world, TR_ERR_N - TR_ERR_NOMEM)) : 0;
 }
 
 static tr_err begin(tr_self *self, client *c) {
@@ -109,16 +119,21 @@ static tr_err begin(tr_self *self, client *c) {
         r->chunks = tr_world_below(world, 200);
         r->bytes = 1 + tr_world_below(world, 300);
         r->local = tr_world_below(world, 2) == 0;
-        r->fails = !r->local && tr_world_below(world, 8) == 0;
+        r->pair = tr_world_below(world, 2) == 0;
+        int fail = choose_failure(world, r);
+        int odds = r->fails ? 100 : (int)tr_world_below(world, 100);
+        int hint_ms = (int)tr_world_below(world, 4000) - 2000;
+        /* Before the first piece, where another attempt may follow, or after the last. */
+        int fail_after = fail > 0 && tr_world_below(world, 3) > 0 ? 0 : -1;
         r->poison = r->local && tr_world_below(world, 40) == 0;
         /* An echo that breaks off after so many pieces; another attempt goes on. */
         int crash_after = tr_world_below(world, 6) == 0 ? 1 + (int)tr_world_below(world, 60) : -1;
-        char body[256];
-        snprintf(
-            body, sizeof body,
-            "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
-            "\"echo\":{\"chunks\":%u,\"bytes\":%u,\"fail\":%s,\"crash_after\":%d,\"poison\":%d}}",
-            r->chunks, r->bytes, r->fails ? "true" : "false", crash_after, r->poison);
+        char body[384];
+        snprintf(body, sizeof body,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+                 "\"echo\":{\"chunks\":%u,\"bytes\":%u,\"fail\":%d,\"odds\":%d,"
+                 "\"fail_after\":%d,\"retry_after_ms\":%d,\"crash_after\":%d,\"poison\":%d}}",
+                 r->chunks, r->bytes, fail, odds, fail_after, hint_ms, crash_after, r->poison);
         err = submit(self, c, r, TR_OP_CHAT, body);
     }
     if (err == TR_OK && (c->manner == CANCELS || c->manner == VANISHES || c->manner == SLOW)) {
@@ -218,8 +233,9 @@ static void check_end(client *c, request *r, const tr_msg *msg) {
             tr_world_fault(world, "FAIL %s in the middle of an answer", tr_err_name(err));
         }
         bool crashed = err == TR_ERR_CRASHED && (r->poison || world->deaths > 2);
-        bool expected = r->fails || r->cancelled || c->manner == NEVER || err == TR_ERR_BUG ||
-                        err == TR_ERR_SERVER /* the assassin's work */ || crashed || trouble;
+        bool expected = r->fails || r->may_fail || r->cancelled || c->manner == NEVER ||
+                        err == TR_ERR_BUG || err == TR_ERR_SERVER /* the assassin's work */ ||
+                        crashed || trouble;
         if (!expected) {
             tr_str why = tr_fail_read((const tr_fail *)msg->data).message;
             tr_world_fault(world, "FAIL %s without a reason: %.*s", tr_err_name(err), (int)why.size,
@@ -311,6 +327,10 @@ static tr_err time_came(tr_self *self, client *c) {
     for (uint32_t i = 0; i < c->count && err == TR_OK; i++) {
         request *r = &c->requests[i];
         if (c->manner == SLOW) {
+            if (r->deltas == 0 && tr_world_below(c->args.world, 4) == 0) {
+                r->owed_messages++; /* more than it took: also between two attempts */
+                r->owed_bytes += 100;
+            }
             err = grant(self, c, r);
         } else if (!r->ended && tr_world_below(c->args.world, 2) == 0) {
             r->cancelled = true;

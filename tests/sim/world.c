@@ -109,13 +109,20 @@ static void make_node(tr_world *world, tr_world_node *place, uint32_t number, ui
 static void set_routes(tr_world *world) {
     const char *providers[] = {"echo"};
     const char *locals[] = {"tiny"};
-    tr_alias aliases[] = {{"fast", "echo/fast"}};
+    tr_alias aliases[] = {
+        {.name = "fast", .targets = (const char *const[]){"echo/fast"}, .target_count = 1},
+        {.name = "pair",
+         .targets = (const char *const[]){"echo/one", "echo/two"},
+         .target_count = 2,
+         .policy = (tr_policy)tr_world_below(world, 4),
+         .weights = {1, 3}},
+    };
     tr_routes_spec spec = {.locals = locals,
                            .local_count = 1,
                            .providers = providers,
                            .provider_count = 1,
                            .aliases = aliases,
-                           .alias_count = 1,
+                           .alias_count = 2,
                            .default_model = "fast",
                            .limits = {5000, 120000, 60000, 600000, 5000}};
     tr_routes *routes;

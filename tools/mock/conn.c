@@ -311,6 +311,11 @@ static void write_head(mock_conn *conn) {
                         (unsigned long long)plan->retry_after_ms);
         add(conn, head, (size_t)size);
     }
+    if (plan->should_retry != MOCK_NONE) {
+        size = snprintf(head, sizeof(head), "x-should-retry: %s\r\n",
+                        plan->should_retry != 0 ? "true" : "false");
+        add(conn, head, (size_t)size);
+    }
     size = conn->chunked
                ? snprintf(head, sizeof(head), "Transfer-Encoding: chunked\r\n")
                : snprintf(head, sizeof(head), "Content-Length: %zu\r\n", strlen(conn->whole));

@@ -30,6 +30,8 @@ static const struct {
     {"retry_after", UNIT_COUNT, offsetof(mock_plan, retry_after), MOCK_NONE, "seconds, a header"},
     {"retry_after_ms", UNIT_COUNT, offsetof(mock_plan, retry_after_ms), MOCK_NONE,
      "the same in ms"},
+    {"should_retry", UNIT_COUNT, offsetof(mock_plan, should_retry), MOCK_NONE,
+     "a header x-should-retry: 1 = true, 0 = false"},
     {"cut", UNIT_COUNT, offsetof(mock_plan, cut), MOCK_NONE, "close after so many bytes of body"},
     {"reset", UNIT_FLAG, offsetof(mock_plan, reset), 0, "cut with a TCP reset"},
     {"stall", UNIT_COUNT, offsetof(mock_plan, stall), MOCK_NONE,

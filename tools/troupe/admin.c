@@ -76,6 +76,20 @@ static void print_provider(const tr_json_value *root) {
     }
 }
 
+static void print_alias(const tr_json_value *alias) {
+    const tr_json_value *target = tr_json_first(tr_json_get(alias, "targets"));
+    printf("%-24.*s alias of %.*s", (int)tr_json_name(alias).size, tr_json_name(alias).ptr,
+           (int)tr_json_string(alias).size,
+           tr_json_string(alias).ptr != NULL ? tr_json_string(alias).ptr : "");
+    for (const char *gap = ""; target != NULL; target = tr_json_next(target), gap = ", ") {
+        printf("%s%.*s", gap, (int)tr_json_string(target).size, tr_json_string(target).ptr);
+    }
+    if (tr_json_get(alias, "policy") != NULL) {
+        printf(" (%.*s)", STR(alias, "policy"));
+    }
+    putchar('\n');
+}
+
 int tri_cmd_models(const tri_args *args) {
     int status;
     if (args->rest_count > 1) {
@@ -93,8 +107,7 @@ int tri_cmd_models(const tri_args *args) {
         }
         item = tr_json_first(tr_json_get(root, "aliases"));
         for (; item != NULL; item = tr_json_next(item)) {
-            printf("%-24.*s alias of %.*s\n", (int)tr_json_name(item).size, tr_json_name(item).ptr,
-                   (int)tr_json_string(item).size, tr_json_string(item).ptr);
+            print_alias(item);
         }
         item = tr_json_first(tr_json_get(root, "providers"));
         for (; item != NULL; item = tr_json_next(item)) {

@@ -56,7 +56,7 @@ static void done_came(const tr_result *result, void *arg) {
         char buf[768];
         a->status = tri_fail(err, tri_message(a->args, result, buf, sizeof buf));
     }
-    tri_note_length(a->args, "", result);
+    tri_note_answer(a->args, "", result);
     for (size_t i = 0; i < tr_result_tool_calls(result) && !a->args->json; i++) {
         tr_tool_call call = tr_result_tool_call(result, i);
         fprintf(stderr, "troupe: the model calls %s(%s)\n", call.name, call.arguments_json);

@@ -131,6 +131,7 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     options.seed = args->seed;
     options.max_tokens = args->max_tokens;
     options.total_ms = args->timeout_ms;
+    options.retries = args->retries;
     options.whole = args->no_stream;
     *ret = options;
     return true;
@@ -228,13 +229,17 @@ void tri_note(const tri_args *args, const char *format, ...) {
     va_end(list);
 }
 
-void tri_note_length(const tri_args *args, const char *prefix, const tr_result *result) {
+void tri_note_answer(const tri_args *args, const char *prefix, const tr_result *result) {
     if (tr_result_error(result) == TR_OK && strcmp(tr_result_finish(result), "length") == 0) {
         tri_note(args,
                  args->max_tokens > 0
                      ? "%sthe answer was ended by --max-tokens, after %llu tokens"
                      : "%sthe answer was ended by the model's limit, after %llu tokens",
                  prefix, (unsigned long long)tr_result_usage(result).out);
+    }
+    if (tr_result_fallback(result)) {
+        tri_note(args, "%sanswered by %s, since what was asked before it failed", prefix,
+                 tr_result_target(result));
     }
 }
 
@@ -428,6 +433,10 @@ static void write_result(tr_jsonw *w, const tr_result *result) {
     }
     tr_jsonw_name(w, "attempts");
     tr_jsonw_uint(w, tr_result_attempts(result));
+    if (tr_result_fallback(result)) {
+        tr_jsonw_name(w, "fallback");
+        tr_jsonw_bool(w, true);
+    }
     write_usage(w, result);
     if (err != TR_OK) {
         write_error(w, err, tr_result_message(result), tr_result_retry_after_ms(result));

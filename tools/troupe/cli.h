@@ -41,7 +41,7 @@ typedef struct tri_args {
     double top_p;
     int64_t seed;
     uint32_t max_tokens;
-    uint32_t timeout_ms;
+    uint32_t timeout_ms, retries;
     uint32_t at_once;
     bool no_stream;
     bool stream;
@@ -99,8 +99,8 @@ char *tri_text(const char *argument);
 void tri_note(const tri_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* That standard input has something to say that nobody asked for. */
 void tri_note_unread(const tri_args *args);
-/* That the answer was ended by its length; `prefix` names the prompt. */
-void tri_note_length(const tri_args *args, const char *prefix, const tr_result *result);
+/* That the answer was ended by its length, or came from a fallback; `prefix` names the prompt. */
+void tri_note_answer(const tri_args *args, const char *prefix, const tr_result *result);
 /* A whole file, NUL-terminated; NULL (said) when it cannot be read. To be freed. */
 char *tri_read_file(const char *path);
 

@@ -88,7 +88,7 @@ static void end(prompt *p, const tr_result *result) {
     } else {
         char prefix[48];
         snprintf(prefix, sizeof prefix, "prompt %zu: ", p->index + 1);
-        tri_note_length(g->args, prefix, result);
+        tri_note_answer(g->args, prefix, result);
     }
     if (!g->args->quiet && !g->interrupted) {
         fprintf(stderr, "troupe: %zu of %zu done\n", g->done, g->count);

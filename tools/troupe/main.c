@@ -14,7 +14,7 @@
 #define CONNECTING " socket token-file ca-file json quiet"
 #define ASKING                                                                                     \
     "model provider base-url system temperature top-p max-tokens seed stop grammar schema extra "  \
-    "timeout"
+    "timeout retries"
 
 const tri_command tri_commands[] = {
     {"ask", "[PROMPT...]",
@@ -23,7 +23,7 @@ const tri_command tri_commands[] = {
     {"gather", "PROMPT...", "ask several prompts at once; each argument is one prompt",
      ASKING " at-once stream" CONNECTING, tri_cmd_gather},
     {"embed", "TEXT...", "embeddings, one JSON array a line",
-     "model provider base-url timeout" CONNECTING, tri_cmd_embed},
+     "model provider base-url timeout retries" CONNECTING, tri_cmd_embed},
     {"tokens", "[PROMPT...]", "count a prompt's tokens; - as for ask",
      "model provider base-url system timeout" CONNECTING, tri_cmd_tokens},
     {"models", "[PROVIDER]", "which models there are and which are loaded, here or at a provider",
@@ -63,6 +63,7 @@ enum {
     NO_STREAM,
     STREAM,
     TIMEOUT,
+    RETRIES,
     AT_ONCE,
     JSON,
     SOCKET,
@@ -108,6 +109,10 @@ const tri_option tri_options_known[] = {
      "TIME",
      "500ms, 30s or 5m, for the whole request",
      "a time from 1ms to 24h, such as 500ms, 30s or 5m"},
+    {{"retries", WITH, NULL, RETRIES},
+     "N",
+     "more attempts before the first token; otherwise as configured",
+     "a whole number from 0 to 19"},
     {{"at-once", WITH, NULL, AT_ONCE},
      "N",
      "at most so many in flight",
@@ -239,6 +244,12 @@ static bool set_number(tri_args *args, int option, const char *text) {
         return parse_time(text, &args->timeout_ms);
     case SEED:
         return parse_number(text, 0, INT64_MAX, &args->seed);
+    case RETRIES:
+        if (!parse_number(text, 0, TR_ATTEMPTS_max - 1, &number)) {
+            return false;
+        }
+        args->retries = (uint32_t)number;
+        return true;
     case MAX_TOKENS:
         if (!parse_number(text, 1, INT32_MAX, &number)) {
             return false;
@@ -375,7 +386,7 @@ static int read_options(const tri_command *command, int argc, char **argv, tri_a
 }
 
 static int run(const tri_command *command, int argc, char **argv) {
-    tri_args args = {.temperature = NAN, .top_p = NAN, .seed = -1};
+    tri_args args = {.temperature = NAN, .top_p = NAN, .seed = -1, .retries = TR_RETRIES_DEFAULT};
     int status = read_options(command, argc, argv, &args);
     if (status >= 0) {
         return status;

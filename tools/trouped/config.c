@@ -346,7 +346,9 @@ static tr_err read_entry(reader *r, const yaml_node_t *key, yaml_node_t *value,
     if (err != TR_OK) {
         return err;
     }
-    if (value->type == YAML_SCALAR_NODE && section->short_key != NULL && !is_null(value)) {
+    bool plain =
+        value->type == YAML_SEQUENCE_NODE || (value->type == YAML_SCALAR_NODE && !is_null(value));
+    if (plain && section->short_key != NULL) {
         return read_field(r, value, field_of(section, section->short_key), item);
     }
     return read_section(r, value, section, name, item);

@@ -47,7 +47,9 @@ typedef struct tr_config_local {
 
 typedef struct tr_config_alias {
     const char *name;
-    const char *target;
+    tr_config_strings targets;
+    const char *policy; /* order, weight, least_busy, fastest */
+    tr_config_strings weights;
 } tr_config_alias;
 
 /* A named section: entries of one struct, in the file's order. */
@@ -63,10 +65,11 @@ typedef struct tr_config {
     const char *cert_file;
     const char *default_model; /* "" = the first local model */
     const char *mailbox;       /* direct, inproc */
-    uint64_t shards;           /* 0 = one a core, at most 4 */
-    tr_config_list providers;  /* tr_config_provider */
-    tr_config_list locals;     /* tr_config_local */
-    tr_config_list aliases;    /* tr_config_alias */
+    uint64_t attempts;
+    uint64_t shards;          /* 0 = one a core, at most 4 */
+    tr_config_list providers; /* tr_config_provider */
+    tr_config_list locals;    /* tr_config_local */
+    tr_config_list aliases;   /* tr_config_alias */
     uint64_t connect_ms, first_token_ms, idle_ms, total_ms, stalled_ms, pause_ms;
     uint64_t drain_ms;
     const char *log_format; /* logfmt, json */

@@ -194,30 +194,8 @@ static tr_err check_providers(const tr_config *c, char *why) {
 
 /* --- names --- */
 
-static tr_err check_twins(const tr_config *c, char *why) {
-    const tr_config_local *locals = c->locals.items;
-    const tr_config_alias *aliases = c->aliases.items;
-    for (size_t i = 0; i < c->aliases.count; i++) {
-        for (size_t j = 0; j < c->locals.count; j++) {
-            if (strcmp(aliases[i].name, locals[j].name) == 0) {
-                char place[48] = "";
-                size_t line = tri_config_line(c, &locals[j].name);
-                if (line > 0) {
-                    snprintf(place, sizeof place, " (line %zu)", line);
-                }
-                return tri_config_fault(c, &aliases[i].name, why,
-                                        "%s: a local model%s has this name too, and the alias "
-                                        "would hide it; rename one of them",
-                                        aliases[i].name, place);
-            }
-        }
-    }
-    return TR_OK;
-}
-
 static tr_err new_routes(const tr_config *c, tr_routes **ret) {
     const tr_config_local *locals = c->locals.items;
-    const tr_config_alias *aliases = c->aliases.items;
     const tr_config_provider *own = c->providers.items;
     const char **names = calloc(c->locals.count + 1, sizeof *names);
     const char **providers =
@@ -236,9 +214,7 @@ static tr_err new_routes(const tr_config *c, tr_routes **ret) {
             providers[count++] = own[i].name;
         }
         providers[count++] = "echo";
-        for (size_t i = 0; i < c->aliases.count; i++) {
-            list[i] = (tr_alias){aliases[i].name, aliases[i].target};
-        }
+        tri_config_aliases(c, list);
         tr_routes_spec spec = {.locals = names,
                                .local_count = c->locals.count,
                                .providers = providers,
@@ -255,7 +231,6 @@ static tr_err new_routes(const tr_config *c, tr_routes **ret) {
 }
 
 static tr_err check_names(const tr_config *c, char *why) {
-    const tr_config_alias *aliases = c->aliases.items;
     tr_routes *routes = NULL;
     tr_target target;
     char reason[400];
@@ -264,16 +239,7 @@ static tr_err check_names(const tr_config *c, char *why) {
         snprintf(why, TR_CONFIG_WHY_size, "%s: out of memory", c->origin);
         return err;
     }
-    for (size_t i = 0; i < c->aliases.count && err == TR_OK; i++) {
-        if (aliases[i].target[0] == '\0') {
-            err = tri_config_fault(c, &aliases[i].name, why,
-                                   "%s: the alias has no target: write %s: MODEL", aliases[i].name,
-                                   aliases[i].name);
-        } else if (tr_route(routes, str(aliases[i].target), str(""), &target, reason,
-                            sizeof reason) != TR_OK) {
-            err = tri_config_fault(c, &aliases[i].target, why, "%s: %s", aliases[i].name, reason);
-        }
-    }
+    err = tri_config_check_aliases(c, routes, why);
     if (err == TR_OK && c->default_model[0] != '\0' &&
         tr_route(routes, str(c->default_model), str(""), &target, reason, sizeof reason) != TR_OK) {
         err = tri_config_fault(c, &c->default_model, why, "default_model: %s", reason);
@@ -286,9 +252,6 @@ tr_err tr_config_check(const tr_config *config, char *why) {
     tr_err err = check_doors(config, why);
     if (err == TR_OK) {
         err = check_providers(config, why);
-    }
-    if (err == TR_OK) {
-        err = check_twins(config, why);
     }
     return err == TR_OK ? check_names(config, why) : err;
 }

@@ -144,21 +144,40 @@ static const tri_section local_section = {
 };
 
 static const tri_field alias_fields[] = {
-    {.name = "target",
-     .type = TRI_FIELD_TEXT,
-     .offset = offsetof(tr_config_alias, target),
-     .otherwise = "",
-     .example = "openai/gpt-4o-mini",
+    {.name = "targets",
+     .type = TRI_FIELD_TEXTS,
+     .offset = offsetof(tr_config_alias, targets),
+     .otherwise = "[]",
+     .example = "[openai/gpt-4o-mini, smollm2]",
      .at_reload = true,
-     .text =
-         "The model meant: `provider/model` or a local model's name. `fast: openai/gpt-4o-mini` "
-         "is short for it."},
+     .text = "The models meant, at most 8: `provider/model`, a local model's name or another "
+             "alias. When one fails before its first token, the next is asked. "
+             "`fast: openai/gpt-4o-mini` and `fast: [openai/gpt-4o-mini, smollm2]` are short for "
+             "it."},
+    {.name = "policy",
+     .type = TRI_FIELD_CHOICE,
+     .offset = offsetof(tr_config_alias, policy),
+     .otherwise = "order",
+     .example = "least_busy",
+     .at_reload = true,
+     .choices = "order|weight|least_busy|fastest",
+     .text = "Which target is asked first: the first of the list, one by chance in proportion to "
+             "`weights`, the one with the fewest running requests, or the one whose first token "
+             "came soonest of late."},
+    {.name = "weights",
+     .type = TRI_FIELD_TEXTS,
+     .offset = offsetof(tr_config_alias, weights),
+     .otherwise = "[]",
+     .example = "[3, 1]",
+     .at_reload = true,
+     .text = "For `policy: weight` a number from 0 to 1000 for each target; 0 = only when the "
+             "others have failed; without it all are the same."},
 };
 static const tri_section alias_section = {
     .fields = alias_fields,
     .count = COUNT(alias_fields),
     .item_size = sizeof(tr_config_alias),
-    .short_key = "target",
+    .short_key = "targets",
 };
 
 static const tri_field listen_fields[] = {
@@ -264,7 +283,17 @@ static const tri_field root_fields[] = {
      .type = TRI_FIELD_ENTRIES,
      .offset = offsetof(tr_config, aliases),
      .inner = &alias_section,
-     .text = "Short names for models."},
+     .text = "Short names for models, or for several of which one serves."},
+    {.name = "attempts",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config, attempts),
+     .otherwise = "3",
+     .example = "1",
+     .at_reload = true,
+     .min = 1,
+     .max = TR_ATTEMPTS_max,
+     .text = "How often a request that does not say otherwise is tried, over all targets of an "
+             "alias, while nothing of the answer has come; 1 = once."},
     {.name = "timeouts",
      .type = TRI_FIELD_SECTION,
      .inner = &time_section,

@@ -2,6 +2,7 @@
 #ifndef TR_TOOLS_TROUPED_CONFIG_TABLE_H
 #define TR_TOOLS_TROUPED_CONFIG_TABLE_H
 
+#include "actors/route.h"
 #include "tools/trouped/config.h"
 
 typedef enum tri_field_type {
@@ -54,6 +55,13 @@ size_t tri_config_line(const tr_config *config, const void *member);
 typedef void tri_change_fn(void *arg, const char *key, bool at_reload);
 void tri_config_diff(const tr_config *a, const tr_config *b, bool (*implied)(const char *name),
                      tri_change_fn *fn, void *arg);
+
+/* config_alias.c. The aliases for the routes, borrowed from `config`: `ret_list` has room for all.
+ */
+void tri_config_aliases(const tr_config *config, tr_alias *ret_list);
+/* The first fault of an alias, TR_ERR_INVALID as tri_config_fault; `routes` are the config's. */
+TR_MUST_USE tr_err tri_config_check_aliases(const tr_config *config, const tr_routes *routes,
+                                            char *why);
 
 /* "10s" and the like; false when it is none. */
 bool tri_time_parse(const char *text, uint64_t *ret_ms);

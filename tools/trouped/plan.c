@@ -11,6 +11,7 @@
 #include "providers/catalog.h"
 #include "providers/http.h"
 #include "runtime/log.h"
+#include "tools/trouped/config_table.h"
 
 #define AT_ONCE_default 64
 
@@ -230,29 +231,29 @@ void tri_plan_report(const tr_daemon *d) {
 tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     size_t local_count = d->config.locals.count; /* pools change with a restart only */
     const tr_config_local *locals = d->config.locals.items;
-    const tr_config_alias *aliases = config->aliases.items;
     const char **local_names = calloc(local_count + 1, sizeof *local_names);
+    uint32_t *contexts = calloc(local_count + 1, sizeof *contexts);
     const char **provider_names = calloc(d->provider_count + 1, sizeof *provider_names);
-    tr_alias *alias_list = calloc(config->aliases.count + 1, sizeof *alias_list);
+    tr_alias *aliases = calloc(config->aliases.count + 1, sizeof *aliases);
     tr_err err = TR_ERR_NOMEM;
     tr_routes *routes = NULL;
-    if (local_names != NULL && provider_names != NULL && alias_list != NULL) {
+    if (local_names != NULL && contexts != NULL && provider_names != NULL && aliases != NULL) {
         for (size_t i = 0; i < local_count; i++) {
             local_names[i] = locals[i].name;
+            contexts[i] = (uint32_t)locals[i].context;
         }
         for (size_t i = 0; i < d->provider_count; i++) {
             provider_names[i] = d->providers[i].name;
         }
         provider_names[d->provider_count] = "echo";
-        for (size_t i = 0; i < config->aliases.count; i++) {
-            alias_list[i] = (tr_alias){aliases[i].name, aliases[i].target};
-        }
+        tri_config_aliases(config, aliases);
         tr_routes_spec spec = {
             .locals = local_names,
             .local_count = local_count,
+            .contexts = contexts,
             .providers = provider_names,
             .provider_count = d->provider_count + 1,
-            .aliases = alias_list,
+            .aliases = aliases,
             .alias_count = config->aliases.count,
             .default_model = config->default_model,
             .limits = {.connect_ms = (uint32_t)config->connect_ms,
@@ -261,12 +262,14 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
                        .total_ms = (uint32_t)config->total_ms,
                        .stalled_ms = (uint32_t)config->stalled_ms,
                        .pause_ms = (uint32_t)config->pause_ms},
+            .attempts = (uint32_t)config->attempts,
         };
         err = tr_routes_new(&spec, &routes);
     }
     free(local_names);
+    free(contexts);
     free(provider_names);
-    free(alias_list);
+    free(aliases);
     if (err != TR_OK) {
         return tri_daemon_failed(err, "%s", tr_err_text(err));
     }

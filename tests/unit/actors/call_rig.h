@@ -19,12 +19,28 @@ typedef struct call_rig {
 } call_rig;
 
 static inline tr_services *rig_services(tr_time_limits limits) {
-    const char *locals[] = {"tiny"};
+    const char *locals[] = {"tiny", "big"};
+    uint32_t contexts[] = {1000, 8000};
     const char *providers[] = {"echo", "openai"};
+#define RIG_ALIAS(alias, how, ...)                                                                 \
+    {.name = alias,                                                                                \
+     .targets = (const char *const[]){__VA_ARGS__},                                                \
+     .target_count = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),                  \
+     .policy = TR_POLICY_##how}
+    tr_alias aliases[] = {
+        RIG_ALIAS("fast", ORDER, "openai/a", "tiny"),
+        RIG_ALIAS("local", ORDER, "tiny", "openai/a"),
+        RIG_ALIAS("longer", ORDER, "tiny", "openai/a", "big"),
+        RIG_ALIAS("shorter", ORDER, "big", "openai/a", "tiny"),
+        RIG_ALIAS("spread", LEAST_BUSY, "openai/a", "openai/b"),
+    };
     tr_routes_spec spec = {.locals = locals,
-                           .local_count = 1,
+                           .local_count = 2,
+                           .contexts = contexts,
                            .providers = providers,
                            .provider_count = 2,
+                           .aliases = aliases,
+                           .alias_count = sizeof aliases / sizeof *aliases,
                            .limits = limits};
     tr_routes *routes = NULL;
     tr_services *services = NULL;
@@ -60,11 +76,13 @@ static inline void rig_spawn(tr_self *self, void *arg) {
     CU_ASSERT_EQUAL_FATAL(tr_spawn(self, &spec, &r->call), TR_OK);
 }
 
+/* One attempt. */
 static inline tr_msg *rig_submit(const char *target, uint32_t messages, uint32_t bytes) {
     tr_body *body = tr_body_new(2);
     CU_ASSERT_PTR_NOT_NULL_FATAL(body);
     memcpy(body->bytes, "{}", 2);
-    tr_submit head = {.op = TR_OP_CHAT, .credit_messages = messages, .credit_bytes = bytes};
+    tr_submit head = {
+        .op = TR_OP_CHAT, .credit_messages = messages, .credit_bytes = bytes, .attempts = 1};
     tr_submit_view view = {.target = {target, strlen(target)}};
     return tr_msg_submit(&head, &view, body);
 }

@@ -40,15 +40,15 @@ static inline void company_stop_requested(void *arg) {
 }
 
 static inline void company_set_routes(company_rig *r, const char *alias) {
-    static const char *const providers[] = {"echo"};
+    static const char *const providers[] = {"echo"}, *const words[] = {"echo/words"};
     static const char *const locals[] = {"absent"};
-    tr_alias aliases[] = {{alias, "echo/words"}};
+    tr_alias one = {.name = alias, .targets = words, .target_count = 1};
     tr_routes_spec spec = {
         .locals = locals,
         .local_count = 1,
         .providers = providers,
         .provider_count = 1,
-        .aliases = aliases,
+        .aliases = &one,
         .alias_count = 1,
         .default_model = "echo/words",
         .limits = {

@@ -83,6 +83,10 @@ static void stream_fails_where_asked(void) {
     tr_msg_free(peer_expect(&who, TR_KIND_DELTA, 2));
     company_expect_fail(&who, 2, TR_ERR_SERVER, "asked to fail");
     ask(&who, 3, "a b c", "{\"fail_after\":0}");
+    CU_ASSERT_PTR_NULL(peer_take(&who)); /* nothing went out: it is tried again */
+    for (int i = 1; i < TR_ATTEMPTS_default; i++) {
+        peer_wait_us(r.node, 1000000);
+    }
     company_expect_fail(&who, 3, TR_ERR_SERVER, "asked to fail");
     CU_ASSERT_PTR_NULL(peer_take(&who));
     peer_free(&who);

@@ -8,20 +8,46 @@
 
 static const char *const locals[] = {"smollm2", "tiny", "a/b"};
 static const char *const providers[] = {"openai", "openrouter", "echo", "local-server"};
-static const tr_alias aliases[] = {{"fast", "openai/gpt-4o-mini"},
-                                   {"mine", "tiny"},
-                                   {"deep", "mine"},
-                                   {"round", "about"},
-                                   {"about", "round"},
-                                   {"tiny", "echo/x"}};
+#define ALIAS(alias, how, ...)                                                                     \
+    {                                                                                              \
+        .name = alias, .targets = (const char *const[]){__VA_ARGS__},                              \
+        .target_count = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),               \
+        .policy = TR_POLICY_##how, .weights = {                                                    \
+            5,                                                                                     \
+            6,                                                                                     \
+            7,                                                                                     \
+            8                                                                                      \
+        }                                                                                          \
+    }
+static const tr_alias aliases[] = {
+    ALIAS("fast", ORDER, "openai/gpt-4o-mini"),
+    ALIAS("mine", ORDER, "tiny"),
+    ALIAS("deep", ORDER, "mine"),
+    ALIAS("round", ORDER, "about"),
+    ALIAS("about", ORDER, "round"),
+    ALIAS("tiny", ORDER, "echo/x"),
+    ALIAS("many", FASTEST, "openai/a", "smollm2", "mine", "openai/a"),
+    ALIAS("outer", WEIGHT, "openai/b", "many"),
+    ALIAS("same", ORDER, "outer"),
+    ALIAS("wrong", ORDER, "openai/b", "nobody"),
+    ALIAS("eight", ORDER, "echo/1", "echo/2", "echo/3", "echo/4", "echo/5", "echo/6", "echo/7",
+          "echo/8"),
+    ALIAS("nine", ORDER, "eight", "echo/9"),
+    ALIAS("back", ORDER, "openai/b", "again"),
+    ALIAS("again", ORDER, "openai/c", "back"),
+    {.name = "nothing"},
+};
+#define ALIASES (sizeof aliases / sizeof *aliases)
+static const uint32_t contexts[] = {4096, 0, 0};
 
 static const tr_routes_spec spec = {
     .locals = locals,
     .local_count = 3,
+    .contexts = contexts,
     .providers = providers,
     .provider_count = 4,
     .aliases = aliases,
-    .alias_count = 6,
+    .alias_count = ALIASES,
     .default_model = "fast",
 };
 
@@ -114,6 +140,61 @@ static void circle_of_aliases_is_said_to_be_one(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(why, "circle"));
 }
 
+/* The labels that a name leads to, blank-separated. */
+static const char *all_of(const char *name, const char *provider, tr_targets *ret) {
+    static char labels[1024];
+    tr_routes *routes = NULL;
+    CU_ASSERT_EQUAL_FATAL(tr_routes_new(&spec, &routes), TR_OK);
+    labels[0] = why[0] = '\0';
+    if (tr_route_all(routes, str(name), str(provider), ret, why, sizeof why) != TR_OK) {
+        snprintf(labels, sizeof labels, "%s", why);
+        *ret = (tr_targets){0};
+    }
+    for (uint32_t i = 0; i < ret->count; i++) {
+        size_t used = strlen(labels);
+        snprintf(labels + used, sizeof labels - used, "%s%s", i > 0 ? " " : "",
+                 ret->items[i].label);
+    }
+    tr_routes_unref(routes);
+    return labels;
+}
+
+static void alias_leads_to_each_of_its_targets_once_with_those_of_inner_ones_in_place(void) {
+    tr_targets all;
+    CU_ASSERT_STRING_EQUAL(all_of("many", "", &all), "openai/a local/smollm2 echo/x");
+    CU_ASSERT_EQUAL(all.policy, TR_POLICY_FASTEST);
+    CU_ASSERT_EQUAL(all.items[1].context, 4096);
+    CU_ASSERT_EQUAL(all.items[0].context, 0);
+    tr_targets_fini(&all);
+    static const char *const names[] = {"outer", "same"}; /* an alias of one alias is as that one */
+    for (size_t i = 0; i < 2; i++) {
+        CU_ASSERT_STRING_EQUAL(all_of(names[i], "", &all),
+                               "openai/b openai/a local/smollm2 echo/x");
+        CU_ASSERT_EQUAL(all.policy, TR_POLICY_WEIGHT);
+        CU_ASSERT(all.weights[0] == 5 && all.weights[1] == 6 && all.weights[2] == 6 &&
+                  all.weights[3] == 6);
+        tr_targets_fini(&all);
+    }
+    CU_ASSERT_STRING_EQUAL(all_of("eight", "", &all),
+                           "echo/1 echo/2 echo/3 echo/4 echo/5 echo/6 echo/7 echo/8");
+    tr_targets_fini(&all);
+    CU_ASSERT_STRING_EQUAL(all_of("openai/q", "", &all), "openai/q");
+    CU_ASSERT_EQUAL(all.policy, TR_POLICY_ORDER);
+    tr_targets_fini(&all);
+    CU_ASSERT_STRING_EQUAL(all_of("many", "openai", &all), "openai/many");
+    tr_targets_fini(&all);
+    tr_targets_fini(&all);
+    expect("outer", "limiter:openai", "b", "openai/b"); /* the first of them */
+}
+
+static void alias_that_cannot_be_followed_says_why(void) {
+    tr_targets all;
+    CU_ASSERT_PTR_NOT_NULL(strstr(all_of("nine", "", &all), "more than 8"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(all_of("back", "", &all), "circle"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(all_of("wrong", "", &all), "\"nobody\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(all_of("nothing", "", &all), "no target"));
+}
+
 /* Names from the wire are not NUL-terminated, up to TR_NAME_max long, and may hold anything. */
 static void long_names_stay_inside_their_buffers(void) {
     char name[TR_NAME_max + 1];
@@ -178,6 +259,8 @@ int main(void) {
         PUPPET_TEST(near_names_are_suggested),
         PUPPET_TEST(provider_without_a_model_is_asked_for_one),
         PUPPET_TEST(circle_of_aliases_is_said_to_be_one),
+        PUPPET_TEST(alias_leads_to_each_of_its_targets_once_with_those_of_inner_ones_in_place),
+        PUPPET_TEST(alias_that_cannot_be_followed_says_why),
         PUPPET_TEST(long_names_stay_inside_their_buffers),
         PUPPET_TEST(routes_outlive_what_they_were_made_from),
         PUPPET_TEST(failed_allocations_leave_nothing),

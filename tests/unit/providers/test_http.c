@@ -261,6 +261,17 @@ static void a_request_goes_out_as_told_and_its_answer_comes_back(void) {
     say(fd, "HTTP/1.1 204 No\r\n\r\n");
     CU_ASSERT_FATAL(until(has_end));
     CU_ASSERT_EQUAL(user.head.status, 204);
+    /* A hint of years is none of nothing. */
+    clear();
+    start(3, "/v1/z", plain, NULL);
+    read_request(fd, request, sizeof(request));
+    say(fd, "HTTP/1.1 503 No\r\nRetry-After: 999999999\r\nx-should-retry: false\r\n"
+            "Content-Length: 0\r\n\r\n");
+    CU_ASSERT_FATAL(until(has_end));
+    CU_ASSERT_EQUAL(user.head.has_retry_after, 1);
+    CU_ASSERT_EQUAL(user.head.retry_after_ms, TR_TIMEOUT_MS_max);
+    headers = (tr_str){user.headers, strlen(user.headers)};
+    CU_ASSERT_EQUAL(tr_http_header(headers, "x-should-retry").size, 5);
     close(fd);
 }
 

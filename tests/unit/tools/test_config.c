@@ -56,7 +56,9 @@ static void values_are_read(void) {
     CU_ASSERT_EQUAL_FATAL(
         parse("local:\n  q: {file: /m.gguf, context: 0, threads: auto, preload: true}\n"
               "providers:\n  lm: {kind: openai-compatible, keys: [env:A]}\n"
-              "aliases: {fast: openai/x}\ntimeouts: {idle: 2m}\nlog: {format: json}\n"),
+              "aliases:\n  fast: openai/x\n  two: [openai/x, q]\n"
+              "  spread: {targets: [openai/x, q], policy: weight, weights: [3, 1]}\n"
+              "attempts: 5\ntimeouts: {idle: 2m}\nlog: {format: json}\n"),
         TR_OK);
     const tr_config_local *local = config.locals.items;
     CU_ASSERT_STRING_EQUAL(local->file, "/m.gguf");
@@ -67,7 +69,15 @@ static void values_are_read(void) {
     CU_ASSERT_EQUAL_FATAL(provider->keys.count, 1);
     CU_ASSERT_STRING_EQUAL(provider->keys.items[0], "env:A");
     const tr_config_alias *alias = config.aliases.items;
-    CU_ASSERT_STRING_EQUAL(alias->target, "openai/x");
+    CU_ASSERT_EQUAL_FATAL(config.aliases.count, 3);
+    CU_ASSERT_EQUAL_FATAL(alias[0].targets.count, 1);
+    CU_ASSERT_STRING_EQUAL(alias[0].targets.items[0], "openai/x");
+    CU_ASSERT_STRING_EQUAL(alias[0].policy, "order");
+    CU_ASSERT_EQUAL_FATAL(alias[1].targets.count, 2);
+    CU_ASSERT_STRING_EQUAL(alias[1].targets.items[1], "q");
+    CU_ASSERT_STRING_EQUAL(alias[2].policy, "weight");
+    CU_ASSERT_STRING_EQUAL(alias[2].weights.items[1], "1");
+    CU_ASSERT_EQUAL(config.attempts, 5);
     CU_ASSERT_EQUAL(config.idle_ms, 120000);
     CU_ASSERT_STRING_EQUAL(config.log_format, "json");
     tr_config_fini(&config);
@@ -91,6 +101,11 @@ static void faults_name_line_and_key(void) {
     refused("timeouts: {idle: 0s}\n", "out of range");
     refused("timeouts: {idle: 99999999999999999999h}\n", "idle");
     refused("log: {level: loud}\n", "none of error|warn|info|debug");
+    refused("aliases: {a: {targets: [x/y], policy: random}}\n",
+            "none of order|weight|least_busy|fastest");
+    refused("aliases: {a: {targets: {b: c}}}\n", "targets: each entry must be a text");
+    refused("aliases: {a: [[b]]}\n", "targets: each entry must be a text");
+    refused("attempts: 0\n", "out of range: 1 to 20");
     refused("local: [a]\n", "expected names");
     refused("local: {\"a b\": {}}\n", "a name has 1 to 48");
     refused("local: {a: {preload: yes}}\n", "neither true nor false");
@@ -177,7 +192,7 @@ static char *printed(void) {
 
 static void what_is_printed_reads_back_the_same(void) {
     CU_ASSERT_EQUAL_FATAL(parse("local: {q: {file: 'a \"b\"'}}\nproviders: {x: {keys: [env:K]}}\n"
-                                "aliases: {}\ntimeouts: {connect: 1500ms}\n"),
+                                "aliases: {a: [echo/x, 'echo/y']}\ntimeouts: {connect: 1500ms}\n"),
                           TR_OK);
     char *once = printed();
     tr_config_fini(&config);

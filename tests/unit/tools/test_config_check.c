@@ -98,11 +98,30 @@ static void names_lead_to_models(void) {
     says("default_model: fast\naliases: {fast: openai/x}\n", "");
     says("default_model: lm/x\nproviders: {lm: {kind: openai}}\n", "");
     says("aliases:\n  fast: opnai/x\n", "t.yaml:2:9: fast: there is no provider \"opnai\"");
-    says("aliases:\n  fast: {target: nobody}\n", "t.yaml:2:18: fast: there is no model");
+    says("aliases:\n  fast: {targets: nobody}\n", "t.yaml:2:19: fast: there is no model");
+    says("aliases:\n  fast: [echo/x, nobody]\n", "t.yaml:2:9: fast: there is no model");
+    says("aliases: {fast: [echo/x, openai/y, smollm2-135m]}\n", "");
+    says("aliases: {fast: []}\n", "fast: the alias has no target");
     says("aliases:\n  fast:\n", "t.yaml:2:3: fast: the alias has no target");
     says("aliases: {a: b, b: a}\n", "leads in a circle");
     says("aliases: {a: b, b: echo/x}\n", "");
+    says("aliases: {a: [echo/x, b], b: [echo/y, a]}\n", "leads in a circle");
+    says("aliases: {a: [echo/1, echo/2, echo/3, echo/4, echo/5, echo/6, echo/7, b], "
+         "b: [echo/8, echo/9]}\n",
+         "a: the alias leads to more than 8 models");
     says("local: {}\ndefault_model: smollm2-135m\n", "there is no model");
+}
+
+static void weights_fit_their_targets(void) {
+#define SPREAD(rest) "aliases:\n  s: {targets: [echo/x, echo/y]" rest "}\n"
+    says(SPREAD(", policy: weight, weights: [3, 0]"), "");
+    says(SPREAD(", policy: weight"), "");
+    says(SPREAD(", weights: [3, 1]"), "a meaning with policy: weight only");
+    says(SPREAD(", policy: weight, weights: [3]"), "1 numbers for 2 targets");
+    says(SPREAD(", policy: weight, weights: [3, 1001]"), "\"1001\" is no whole number");
+    says(SPREAD(", policy: weight, weights: [3, -1]"), "\"-1\" is no whole number");
+    says(SPREAD(", policy: weight, weights: [0, 0]"), "at least one must be more than 0");
+#undef SPREAD
 }
 
 static void an_alias_does_not_hide_a_model(void) {
@@ -189,6 +208,7 @@ int main(void) {
         {"provider_names_are_free_and_fit", provider_names_are_free_and_fit},
         {"base_urls_and_keys_are_well_formed", base_urls_and_keys_are_well_formed},
         {"names_lead_to_models", names_lead_to_models},
+        {"weights_fit_their_targets", weights_fit_their_targets},
         {"an_alias_does_not_hide_a_model", an_alias_does_not_hide_a_model},
         {"doors_are_well_formed_and_their_files_usable",
          doors_are_well_formed_and_their_files_usable},
