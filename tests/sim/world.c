@@ -124,7 +124,11 @@ static void set_routes(tr_world *world) {
                            .aliases = aliases,
                            .alias_count = 2,
                            .default_model = "fast",
-                           .limits = {5000, 120000, 60000, 600000, 5000}};
+                           .limits = {.connect_ms = 5000,
+                                      .first_token_ms = 120000,
+                                      .idle_ms = 60000,
+                                      .total_ms = 600000,
+                                      .stalled_ms = 5000}};
     tr_routes *routes;
     tr_err err = tr_routes_new(&spec, &routes);
     TR_ASSERT(err == TR_OK);
