@@ -87,8 +87,9 @@ uint32_t tri_call_remaining_ms(tr_self *self, const tri_call *c);
 /* Whether the client lets nothing more come at the moment, and whether not even a token may. */
 bool tri_call_is_starved(const tri_call *c);
 bool tri_call_is_shut(const tri_call *c);
+/* The target in use, once the request's name has led to one. */
 static inline const tr_target *tri_call_target(const tri_call *c) {
-    return c->targets.count > 0 ? &c->targets.items[c->order[c->at]] : NULL;
+    return &c->targets.items[c->order[c->at]];
 }
 /* The target's name, for people; "" before there is one. */
 static inline const char *tri_call_label(const tri_call *c) {
