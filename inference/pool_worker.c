@@ -231,9 +231,11 @@ static tr_err process_came(tr_self *self, tri_worker *w, const tr_process_event 
     int size = snprintf(why, sizeof why, "%s cannot be started: %s%s", w->plan->spec.worker_program,
                         strerror(event->code),
                         event->code == ENOENT
-                            ? ": build Troupe with local models (tools/quickstart without "
-                              "--no-local, or tools/setup and cmake -B build -DTROUPE_LOCAL=ON), "
-                              "or name a provider's model (provider/model)"
+                            ? ": put its directory into PATH, or name it (`trouped --worker "
+                              "FILE`, worker_program of tr_daemon_options); if there is none, "
+                              "build with local models (tools/quickstart, or tools/setup and "
+                              "cmake -DTROUPE_LOCAL=ON), or name a provider's model "
+                              "(provider/model)"
                             : "");
     say(w, why, size > 0 && (size_t)size < sizeof why ? (size_t)size : sizeof why - 1);
     w->note.failed = true;

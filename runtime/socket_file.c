@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -32,6 +33,22 @@ static tr_err make_directory(const char *path, char *why, size_t why_size) {
     return TR_OK;
 }
 
+/* Whoever reads it may have no other way to that daemon than its pid: its socket may be gone. */
+static void say_holder(const char *path, const char *holder, char *why, size_t why_size) {
+    bool gone = access(path, F_OK) != 0;
+    if (holder[0] == '\0') {
+        snprintf(why, why_size, "another daemon has the lock of %s", path);
+    } else if (gone) {
+        snprintf(why, why_size,
+                 "another daemon (process %s) has the lock of %s, but its socket is gone: "
+                 "`kill %s` ends it, then start again",
+                 holder, path, holder);
+    } else {
+        snprintf(why, why_size, "another daemon (process %s) listens at %s: `kill %s` ends it",
+                 holder, path, holder);
+    }
+}
+
 static tr_err take_lock(const char *path, char *why, size_t why_size, int *ret_fd) {
     char lock_path[sizeof((struct sockaddr_un *)NULL)->sun_path + sizeof SUFFIX];
     snprintf(lock_path, sizeof lock_path, "%s" SUFFIX, path);
@@ -46,9 +63,7 @@ static tr_err take_lock(const char *path, char *why, size_t why_size, int *ret_f
         ssize_t got = pread(fd, holder, sizeof holder - 1, 0);
         holder[got > 0 ? strspn(holder, "0123456789") : 0] = '\0';
         if (err == TR_ERR_EXISTS) {
-            snprintf(why, why_size, "another daemon%s%s%s listens at %s",
-                     holder[0] != '\0' ? " (process " : "", holder, holder[0] != '\0' ? ")" : "",
-                     path);
+            say_holder(path, holder, why, why_size);
         } else {
             snprintf(why, why_size, "cannot lock %s: %s", lock_path, strerror(errno));
         }

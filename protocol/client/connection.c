@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "protocol/assert.h"
+#include "protocol/client/socket_path.h"
 #include "protocol/limits.h"
 
 static const bool may[TRI_STATE_N][TRI_STATE_N] = {
@@ -54,7 +55,24 @@ static const char *sentence_of(tr_err err, tri_scheme scheme) {
     return "The daemon at %s cannot be reached (%s).";
 }
 
+/* A daemon that cannot be reached, though it lives: neither `start` nor `stop` would get at it. */
+static bool explain_holder(tr_client *client, tr_err err, const char *why) {
+    bool local = err == TR_ERR_NO_DAEMON && client->place.scheme == TRI_IPC;
+    int holder = local ? tr_socket_holder(client->place.url + strlen("ipc://")) : 0;
+    if (holder > 0) {
+        snprintf(client->down_why, sizeof client->down_why,
+                 "No daemon answers at %s (%s), but process %d has its lock: it starts, ends, or "
+                 "its socket was removed. If it stays so: `kill %d`, then `troupe start`.",
+                 client->place.url, why, holder, holder);
+    }
+    return holder > 0;
+}
+
 static void explain(tr_client *client, tr_err err, const char *why) {
+    client->down_err = err;
+    if (explain_holder(client, err, why)) {
+        return;
+    }
     char *at = client->down_why;
     size_t room = sizeof client->down_why;
     const char *format = sentence_of(err, client->place.scheme);
@@ -67,7 +85,6 @@ static void explain(tr_client *client, tr_err err, const char *why) {
         room -= used;
         format = gap + 2;
     }
-    client->down_err = err;
 }
 
 void tri_disconnect_locked(tr_client *client) {

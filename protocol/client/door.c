@@ -82,6 +82,11 @@ static tr_err place_init(tri_place *place, const char *url, const char *ca_file)
         }
         url = own;
     }
+    char from_path[TR_URL_max + 1];
+    if (url[0] == '/') { /* a socket's path as `ls` shows it */
+        snprintf(from_path, sizeof from_path, "ipc://%s", url);
+        url = from_path;
+    }
     const char *rest = NULL;
     place->scheme = scheme_of(url, &rest);
     if (rest == NULL || strlen(url) > TR_URL_max) {

@@ -9,6 +9,8 @@
 #include "protocol/client/socket_path.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,4 +82,39 @@ tr_err tr_socket_url(bool create, char *buf, size_t size, char *ret_why, size_t 
         return TR_ERR_TOO_LARGE;
     }
     return err;
+}
+
+/* Whether /proc/locks names a lock of flock(2) on this file. */
+static bool is_locked(const struct stat *file) {
+    FILE *locks = fopen("/proc/locks", "re");
+    char line[256];
+    bool found = false;
+    while (locks != NULL && !found && fgets(line, sizeof line, locks) != NULL) {
+        unsigned long inode = 0;
+        found = sscanf(line, "%*d: FLOCK %*s %*s %*d %*x:%*x:%lu", &inode) == 1 &&
+                inode == (unsigned long)file->st_ino;
+    }
+    if (locks != NULL) {
+        fclose(locks);
+    }
+    return found;
+}
+
+int tr_socket_holder(const char *path) {
+    char lock[TR_SOCKET_PATH_max + sizeof ".lock"];
+    char text[24] = "";
+    struct stat seen;
+    int length = snprintf(lock, sizeof lock, "%s.lock", path);
+    if (length < 0 || (size_t)length >= sizeof lock) {
+        return 0;
+    }
+    int fd = open(lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) {
+        return 0;
+    }
+    bool held = fstat(fd, &seen) == 0 && S_ISREG(seen.st_mode) && is_locked(&seen) &&
+                read(fd, text, sizeof text - 1) > 0;
+    close(fd);
+    long pid = held ? strtol(text, NULL, 10) : 0;
+    return pid > 0 && pid <= INT_MAX ? (int)pid : 0;
 }

@@ -26,4 +26,9 @@ TR_MUST_USE tr_err tr_socket_directory(bool create, char *buf, size_t size, char
 TR_MUST_USE tr_err tr_socket_url(bool create, char *buf, size_t size, char *ret_why,
                                  size_t why_size);
 
+/* The process that has the lock beside the socket at `path`, as a daemon has while it listens, even
+ * when somebody has removed its socket; 0 = none. Reads /proc/locks, since trying the lock would
+ * take it from a daemon that starts at this moment. Any thread. */
+int tr_socket_holder(const char *path);
+
 #endif

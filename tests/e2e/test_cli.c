@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -280,6 +281,35 @@ static void a_wrong_configuration_is_wrong_usage(void) {
     says(p->err, "troupe start");
 }
 
+static void a_daemon_whose_socket_was_removed_is_named_with_its_pid(void) {
+    char folder[96], socket[128], config[128], advice[32];
+    snprintf(folder, sizeof folder, "%s/lost", tr_stage_now.folder);
+    snprintf(socket, sizeof socket, "%s/troupe/troupe.sock", folder);
+    CU_ASSERT_FATAL(mkdir(folder, 0700) == 0);
+    snprintf(config, sizeof config, "%s", write_file("lost.yaml", "local: {}\n"));
+    program *p = elsewhere(folder, NULL);
+    CU_ASSERT_EQUAL_FATAL(TROUPE(p, "start", "--config", config), 0);
+    int pid = 0;
+    CU_ASSERT_EQUAL_FATAL(sscanf(p->err, "troupe: started trouped, pid %d", &pid), 1);
+    snprintf(advice, sizeof advice, "`kill %d`", pid);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, NULL), "status", "--socket", socket), 0);
+    CU_ASSERT_EQUAL(unlink(socket), 0);
+    p = elsewhere(folder, NULL);
+    CU_ASSERT_EQUAL(TROUPE(p, "status"), 3);
+    says(p->err, "there is no socket");
+    says(p->err, advice);
+    p = elsewhere(folder, NULL);
+    CU_ASSERT_EQUAL(TROUPE(p, "start", "--config", config), 2);
+    says(p->err, "its socket is gone");
+    says(p->err, advice);
+    struct pollfd gone = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    CU_ASSERT_EQUAL(kill(pid, SIGTERM), 0); /* as advised */
+    CU_ASSERT_EQUAL(poll(&gone, 1, 30000), 1);
+    close(gone.fd);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, NULL), "start", "--config", config), 0);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, NULL), "stop"), 0);
+}
+
 static void messages_name_what_was_typed(void) {
     program *p = begin(NULL, 0);
     const char *file = write_file("s.json", "{\"a\":");
@@ -472,6 +502,8 @@ int main(void) {
         {"without_a_worker_the_daemon_says_how_to_get_one",
          without_a_worker_the_daemon_says_how_to_get_one},
         {"a_wrong_configuration_is_wrong_usage", a_wrong_configuration_is_wrong_usage},
+        {"a_daemon_whose_socket_was_removed_is_named_with_its_pid",
+         a_daemon_whose_socket_was_removed_is_named_with_its_pid},
         {"messages_name_what_was_typed", messages_name_what_was_typed},
         {"a_dash_stands_for_standard_input", a_dash_stands_for_standard_input},
         {"unread_input_is_noted_on_a_terminal", unread_input_is_noted_on_a_terminal},

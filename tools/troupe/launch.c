@@ -86,7 +86,8 @@ static tr_err wait_ready(int fd, char *why, size_t why_size) {
     return TR_ERR_NO_DAEMON;
 }
 
-/* The class of a start that failed: trouped's exit status is 2 when its configuration is wrong. */
+/* The class of a start that failed: trouped's exit status is 2 when its configuration is wrong, 3
+ * when another daemon has its socket. */
 static tr_err failure_of(pid_t pid) {
     int status = 0;
     while (waitpid(pid, &status, 0) < 0) {
@@ -94,7 +95,14 @@ static tr_err failure_of(pid_t pid) {
             return TR_ERR_NO_DAEMON;
         }
     }
-    return WIFEXITED(status) && WEXITSTATUS(status) == 2 ? TR_ERR_INVALID : TR_ERR_NO_DAEMON;
+    switch (WIFEXITED(status) ? WEXITSTATUS(status) : 1) {
+    case 2:
+        return TR_ERR_INVALID;
+    case 3:
+        return TR_ERR_EXISTS;
+    default:
+        return TR_ERR_NO_DAEMON;
+    }
 }
 
 tr_err tr_launch(const char *directory, char *const *arguments, tr_launched *ret, char *why,

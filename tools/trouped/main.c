@@ -35,7 +35,7 @@ static const char usage[] =
     "Signals: SIGTERM and SIGINT finish running requests and end, SIGHUP reads the configuration "
     "again.\n"
     "Exit status: 0 ended as asked, 1 could not start or gave up, 2 wrong usage or "
-    "configuration.\n";
+    "configuration,\n3 another daemon has its socket.\n";
 
 /* The configuration file that is meant without --config, or NULL. */
 static const char *find_config(char *buf, size_t size) {
@@ -141,7 +141,7 @@ static int serve(tr_daemon_options *options, int ready_fd) {
         fprintf(stderr, "trouped: %s\n", tr_daemon_error());
         tri_notify("STATUS=%.400s", tr_daemon_error());
         tell_ready(ready_fd, tr_daemon_error());
-        return err == TR_ERR_INVALID ? 2 : 1;
+        return err == TR_ERR_INVALID ? 2 : err == TR_ERR_EXISTS ? 3 : 1;
     }
     tri_notify("READY=1\nSTATUS=ready");
     tell_ready(ready_fd, "ready\n");

@@ -1,5 +1,6 @@
 /* From the configuration to what the company starts: providers (the catalog's and the user's),
  * pools of local models, and the routes to them. */
+#include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,37 +89,53 @@ static tr_err plan_providers(tr_daemon *d, uint32_t shards) {
 
 /* --- local models --- */
 
-/* troupe-worker: as told, else beside this program, else in PATH. */
+static const char taken_from = 0; /* lies where this code lies */
+
+/* Whether DIRECTORY/troupe-worker can be run; then it is what is started. */
+static bool take_worker(tr_daemon *d, size_t size, const char *directory, const char *below) {
+    char *program = d->worker_program;
+    int used = snprintf(program, sizeof d->worker_program, "%.*s%s/troupe-worker", (int)size,
+                        directory, below);
+    return used > 0 && (size_t)used < sizeof d->worker_program && access(program, X_OK) == 0;
+}
+
+static size_t directory_size(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? (size_t)(slash - path) : 0;
+}
+
+/* troupe-worker: as told, else beside this program, else in the bin/ beside the lib/ from which
+ * this code was loaded (libtrouped in a program that lies elsewhere), else in PATH. */
 static void find_worker(tr_daemon *d) {
-    char self[PATH_MAX];
-    size_t size = sizeof d->worker_program;
     if (d->options.worker_program != NULL) {
-        snprintf(d->worker_program, size, "%s", d->options.worker_program);
+        snprintf(d->worker_program, sizeof d->worker_program, "%s", d->options.worker_program);
         return;
     }
+    char self[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    char *slash = NULL;
-    if (length > 0) {
-        self[length] = '\0';
-        slash = strrchr(self, '/');
+    self[length > 0 ? length : 0] = '\0';
+    if (length > 0 && take_worker(d, directory_size(self), self, "")) {
+        return;
     }
-    if (slash != NULL) {
-        *slash = '\0';
-        int used = snprintf(d->worker_program, size, "%s/troupe-worker", self);
-        if (used > 0 && (size_t)used < size && access(d->worker_program, X_OK) == 0) {
+    Dl_info info;
+    char library[PATH_MAX];
+    if (dladdr(&taken_from, &info) != 0 && info.dli_fname != NULL &&
+        realpath(info.dli_fname, library) != NULL) {
+        size_t size = directory_size(library);
+        if (take_worker(d, size, library, "/../bin") ||
+            take_worker(d, size, library, "/../../bin")) { /* lib/x86_64-linux-gnu */
             return;
         }
     }
     const char *path = getenv("PATH");
     while (path != NULL && path[0] != '\0') {
         size_t part = strcspn(path, ":");
-        int used = snprintf(d->worker_program, size, "%.*s/troupe-worker", (int)part, path);
-        if (used > 0 && (size_t)used < size && access(d->worker_program, X_OK) == 0) {
+        if (take_worker(d, part, path, "")) {
             return;
         }
         path += part + (path[part] == ':');
     }
-    snprintf(d->worker_program, size,
+    snprintf(d->worker_program, sizeof d->worker_program,
              "troupe-worker"); /* starting it will say that it is missing */
 }
 

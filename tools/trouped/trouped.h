@@ -27,7 +27,8 @@ typedef struct tr_daemon_options {
     const char *config_file;    /* YAML, see docs/config.md; NULL = none */
     const char *config_text;    /* YAML as text instead of a file; NULL = none */
     const char *inproc;         /* "inproc://NAME" for clients in this process; NULL = none */
-    const char *worker_program; /* troupe-worker's path; NULL = beside this program, then PATH */
+    const char *worker_program; /* troupe-worker's path; NULL = beside this program, in bin/ beside
+                                 * libtrouped's lib/, then PATH */
     /* Called on one of the daemon's threads when a client asks the daemon to stop (`troupe stop`);
      * it must return at once and have tr_daemon_stop called elsewhere. NULL = such a request is
      * refused. */
