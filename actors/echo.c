@@ -254,13 +254,13 @@ static bool set_text(row *r, const tr_chat *chat, uint64_t random) {
     int64_t fail_after = tr_json_int(tr_json_get(asked, "fail_after"), -1);
     int64_t crash_after = tr_json_int(tr_json_get(asked, "crash_after"), -1);
     int64_t interval_ms = tr_json_int(tr_json_get(asked, "interval_ms"), 0);
+    bool spared = tr_json_get(asked, "fail") != NULL && r->fails == TR_OK; /* this time */
     tr_json_free(extra);
     if (chunks > CHUNKS_max || bytes < 1 || bytes > TR_DELTA_TEXT_max || interval_ms < 0 ||
         interval_ms > INTERVAL_MS_max) {
         return false;
     }
     r->crashes = crash_after >= 0;
-    bool spared = tr_json_get(asked, "fail") != NULL && r->fails == TR_OK; /* this time */
     int64_t break_after = r->crashes ? crash_after : spared ? -1 : fail_after;
     r->break_left = break_after >= 0 ? (uint64_t)break_after : UINT64_MAX;
     r->interval_us = (uint64_t)interval_ms * 1000;
