@@ -35,7 +35,7 @@ typedef struct calls_plan {
 
 typedef struct limiter_plan {
     tr_limiter_args args;
-    _Atomic uint32_t at_once; /* relaxed: a number by itself */
+    tr_limits_now now;
     char name[TR_ACTOR_NAME_max + 1];
 } limiter_plan;
 
@@ -55,6 +55,7 @@ struct tr_company {
     tr_child_spec *providers, *limiters, *pools, *desks;
     char (*echo_names)[32];
     limiter_plan *limiter_plans;
+    size_t limiter_count;
     calls_plan *calls_plans;
 };
 
@@ -101,26 +102,41 @@ static tr_err plan_providers(tr_company *c, uint32_t shards) {
     return TR_OK;
 }
 
+static void set_limits(limiter_plan *plan, const tr_provider_limit *limit) {
+    TR_ASSERT(limit->at_once > 0);
+    atomic_store_explicit(&plan->now.at_once, limit->at_once, memory_order_relaxed);
+    atomic_store_explicit(&plan->now.rpm, limit->rpm, memory_order_relaxed);
+    atomic_store_explicit(&plan->now.tpm, limit->tpm, memory_order_relaxed);
+    atomic_store_explicit(&plan->now.burst, limit->burst, memory_order_relaxed);
+}
+
+static void plan_limiter(tr_company *c, const tr_provider_limit *limit) {
+    limiter_plan *plan = &c->limiter_plans[c->limiter_count];
+    set_limits(plan, limit);
+    plan->args.now = &plan->now;
+    plan->args.waiting_max = TR_LIMITER_WAITING_max;
+    memcpy(plan->args.provider, limit->name, sizeof plan->args.provider);
+    snprintf(plan->name, sizeof plan->name, "limiter:%s", plan->args.provider);
+    c->limiters[c->limiter_count++] = leaf(plan->name, &tr_limiter, &plan->args, sizeof plan->args);
+}
+
 static tr_err plan_limiters(tr_company *c) {
+    static const tr_provider_limit echo = {.name = "echo", .at_once = TR_REQUESTS_max};
     size_t count = c->spec.limit_count + 1;
+    bool has_echo = false;
     c->limiters = tr_zalloc(count * sizeof *c->limiters);
     c->limiter_plans = tr_zalloc(count * sizeof *c->limiter_plans);
     if (c->limiters == NULL || c->limiter_plans == NULL) {
         return TR_ERR_NOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        static const tr_provider_limit echo = {.name = "echo", .at_once = TR_REQUESTS_max};
-        const tr_provider_limit *limit = i < c->spec.limit_count ? &c->spec.limits[i] : &echo;
-        limiter_plan *plan = &c->limiter_plans[i];
-        plan->args.at_once = limit->at_once;
-        plan->args.now = &plan->at_once;
-        atomic_init(&plan->at_once, limit->at_once);
-        plan->args.waiting_max = TR_LIMITER_WAITING_max;
-        memcpy(plan->args.provider, limit->name, sizeof plan->args.provider);
-        snprintf(plan->name, sizeof plan->name, "limiter:%s", plan->args.provider);
-        c->limiters[i] = leaf(plan->name, &tr_limiter, &plan->args, sizeof plan->args);
+    for (size_t i = 0; i < c->spec.limit_count; i++) {
+        has_echo = has_echo || strcmp(c->spec.limits[i].name, echo.name) == 0;
+        plan_limiter(c, &c->spec.limits[i]);
     }
-    c->root[1] = group("limiters", &c->limiters_args, c->limiters, count);
+    if (!has_echo) {
+        plan_limiter(c, &echo);
+    }
+    c->root[1] = group("limiters", &c->limiters_args, c->limiters, c->limiter_count);
     return TR_OK;
 }
 
@@ -368,18 +384,17 @@ void tr_company_stop(tr_company *company) {
     }
 }
 
-bool tr_company_set_limit(tr_company *company, const char *provider, uint32_t at_once) {
-    TR_ASSERT(at_once > 0);
-    for (size_t i = 0; i <= company->spec.limit_count; i++) {
+bool tr_company_set_limit(tr_company *company, const tr_provider_limit *limit) {
+    for (size_t i = 0; i < company->limiter_count; i++) {
         limiter_plan *plan = &company->limiter_plans[i];
-        if (strcmp(plan->args.provider, provider) == 0) {
-            atomic_store_explicit(&plan->at_once, at_once, memory_order_relaxed);
+        if (strcmp(plan->args.provider, limit->name) == 0) {
+            set_limits(plan, limit);
             tr_id limiter = tr_whereis(company->node, plan->name);
             tr_msg *msg = tr_msg_new(TR_KIND_LIMIT_CHANGED, 0);
             if (limiter != TR_ID_NONE && msg != NULL) {
                 tr_post(company->node, limiter, msg);
             } else {
-                tr_msg_free(msg); /* it will see the number at its next message, or its start */
+                tr_msg_free(msg); /* it will see the numbers at its next message, or its start */
             }
             return true;
         }

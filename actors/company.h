@@ -14,7 +14,8 @@ typedef struct tr_company tr_company;
 
 typedef struct tr_provider_limit {
     char name[TR_ACTOR_NAME_max - 15];
-    uint32_t at_once;
+    uint32_t at_once;         /* >= 1 */
+    uint32_t rpm, tpm, burst; /* 0: protocol/gate.h's tr_limit */
 } tr_provider_limit;
 
 typedef struct tr_company_spec {
@@ -27,7 +28,7 @@ typedef struct tr_company_spec {
     size_t provider_count;
     const tr_child_spec *pools;
     size_t pool_count;
-    /* A limiter each; "echo" is always there. */
+    /* A limiter each; "echo" is always there, unlimited if it is not among them. */
     const tr_provider_limit *limits;
     size_t limit_count;
     uint32_t drain_ms;
@@ -46,10 +47,10 @@ void tr_company_free(tr_company *company); /* NULL is fine */
 /* Refuses new requests, gives running ones `drain_ms`, then stops the tree in order; `down`
  * follows. Once; any thread that is no shard's. */
 void tr_company_stop(tr_company *company);
-/* What may change while it runs; any thread that is no shard's. At most `at_once` (≥ 1) requests of
- * `provider` run from now on: more of those that wait may go, running ones go on. False: there is
- * no such provider. */
-bool tr_company_set_limit(tr_company *company, const char *provider, uint32_t at_once);
+/* What may change while it runs; any thread that is no shard's. The limits of the provider of that
+ * name from now on: more of those that wait may go, running ones go on. False: there is no such
+ * provider. */
+bool tr_company_set_limit(tr_company *company, const tr_provider_limit *limit);
 /* For the next tr_company_stop. */
 void tr_company_set_drain(tr_company *company, uint32_t drain_ms);
 

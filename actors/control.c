@@ -45,6 +45,7 @@ typedef struct control {
     tr_id asked_one; /* the pool or provider whose word is awaited without end */
     uint64_t one_monitor;
     tr_inquiry inquiry;
+    tr_limit limit; /* what LIMIT is to say */
     /* the answer */
     char *text;
     size_t size, sent;
@@ -174,6 +175,26 @@ static tr_err ask_all(tr_self *self, control *c) {
         }
     }
     return err == TR_OK && c->asked == 0 ? TR_DONE : err;
+}
+
+static tr_err ask_limit(tr_self *self, control *c) {
+    char name[sizeof "limiter:" + TR_NAME_max];
+    snprintf(name, sizeof name, "limiter:%s", c->argument);
+    tr_id limiter = tr_whereis(tr_self_node(self), name);
+    if (limiter == TR_ID_NONE) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_NOT_FOUND,
+                                "there is no provider \"%s\" (`troupe models` lists those there "
+                                "are)",
+                                c->argument));
+    }
+    tr_msg *msg = tr_msg_new(TR_KIND_LIMIT, sizeof(tr_limit));
+    if (msg == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    *(tr_limit *)msg->data = c->limit;
+    msg->ref = c->asked++;
+    return tr_send_control(self, limiter, msg);
 }
 
 /* From now on its word or its end is awaited. */
@@ -423,6 +444,19 @@ static tr_err answer_level(tr_self *self, control *c) {
     return say_done(self, c);
 }
 
+static tr_err answer_limit(tr_self *self, control *c) {
+    if (c->answer_count == 0) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_SERVER,
+                                "the limiter of %s has not answered: see `troupe limit %s`",
+                                c->argument, c->argument));
+    }
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_raw(&w, (tr_str){c->answers[0]->bytes, c->answers[0]->size});
+    return finish(self, c, &w);
+}
+
 static tr_err answer_stop(tr_self *self, control *c) {
     if (!tr_services_stop(c->services)) {
         return end(self, c,
@@ -440,6 +474,7 @@ static const verb verbs[] = {
     {"status", NULL, false, ask_all, answer_status},
     {"load", "model", true, ask_load, say_done},
     {"unload", "model", true, ask_unload, say_done},
+    {"limit", "provider", true, ask_limit, answer_limit},
     {"log_level", "level", true, NULL, answer_level},
     {"stop", NULL, false, NULL, answer_stop},
     {"ping", NULL, false, NULL, say_done},
@@ -466,6 +501,35 @@ static const verb *find_verb(tr_str name) {
     return NULL;
 }
 
+/* The numbers of a limit request, all of which may be left out. */
+static tr_err read_limit(tr_self *self, control *c, const tr_json_value *request) {
+    const struct {
+        const char *name;
+        uint32_t flag, min, max;
+        uint32_t *to;
+    } fields[] = {
+        {"at_once", TR_LIMIT_AT_ONCE, 1, TR_REQUESTS_max, &c->limit.at_once},
+        {"rpm", TR_LIMIT_RPM, 0, TR_RATE_max, &c->limit.rpm},
+        {"tpm", TR_LIMIT_TPM, 0, TR_RATE_max, &c->limit.tpm},
+        {"burst", TR_LIMIT_BURST, 0, TR_REQUESTS_max, &c->limit.burst},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const tr_json_value *value = tr_json_get(request, fields[i].name);
+        if (value == NULL) {
+            continue;
+        }
+        int64_t number = tr_json_int(value, -1);
+        if (number < fields[i].min || number > fields[i].max) {
+            return end(self, c,
+                       tr_msg_failf(TR_ERR_INVALID, "%s: a whole number from %u to %u is expected",
+                                    fields[i].name, fields[i].min, fields[i].max));
+        }
+        c->limit.flags |= fields[i].flag;
+        *fields[i].to = (uint32_t)number;
+    }
+    return TR_OK;
+}
+
 static tr_err begin(tr_self *self, control *c, const tr_json_value *request) {
     tr_str name = tr_json_string(tr_json_get(request, "do"));
     c->verb = find_verb(name);
@@ -486,7 +550,10 @@ static tr_err begin(tr_self *self, control *c, const tr_json_value *request) {
         }
         memcpy(c->argument, value.ptr, value.size);
     }
-    tr_err err = c->verb->ask != NULL ? c->verb->ask(self, c) : TR_DONE;
+    tr_err err = c->verb->ask == ask_limit ? read_limit(self, c, request) : TR_OK;
+    if (err == TR_OK) {
+        err = c->verb->ask != NULL ? c->verb->ask(self, c) : TR_DONE;
+    }
     if (err == TR_DONE) {
         return c->ended ? TR_DONE : c->verb->answer(self, c);
     }

@@ -48,6 +48,7 @@
 #define TR_CONTROL_BODY_max (16 * 1024)      /* the JSON of a control request */
 #define TR_CONTROLS_PER_CLIENT_max 64        /* of the streams of one connection */
 #define TR_PAUSE_MS_default 1000             /* an unread stream gives its sequence back */
+#define TR_RATE_max 1000000000               /* requests or tokens a minute */
 #define TR_TIMEOUT_MS_max (24U * 3600U * 1000U)
 
 /* Actors. */

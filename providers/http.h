@@ -57,7 +57,7 @@ typedef struct tr_http_head {
     uint16_t has_retry_after; /* 1 = retry_after_ms was said, and may be 0 */
     uint32_t retry_after_ms;
     uint32_t headers_size;
-    uint32_t reserved;
+    uint32_t wall_s; /* the time of day when it came, seconds since 1970; 0 = not known */
 } tr_http_head;
 
 typedef struct tr_http_taken {

@@ -316,7 +316,8 @@ static bool headers_end(tri_transfer *transfer) {
     tr_timer_cancel(self, &transfer->timer);
     tr_http_head head = {.status = transfer->status,
                          .has_retry_after = transfer->has_retry_after ? 1 : 0,
-                         .retry_after_ms = transfer->retry_after_ms};
+                         .retry_after_ms = transfer->retry_after_ms,
+                         .wall_s = (uint32_t)time(NULL)};
     tr_msg *msg =
         tr_http_head_msg(transfer->ref, &head, (tr_str){transfer->head, transfer->head_size});
     if (transfer->discards) {

@@ -19,6 +19,7 @@
 #include "protocol/gate.h"
 #include "providers/http.h"
 #include "providers/provider_internal.h"
+#include "providers/rates.h"
 #include "runtime/answer.h"
 #include "runtime/memory.h"
 
@@ -42,7 +43,7 @@ static uint16_t retry_flags(tr_str headers) {
     return yes ? TR_FAIL_RETRY_YES : no ? TR_FAIL_RETRY_NO : 0;
 }
 
-static tr_err on_head(tri_provider *provider, const tr_msg *msg);
+static tr_err on_head(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_data(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg);
@@ -99,7 +100,7 @@ static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg) {
     case TR_KIND_CANCEL:
         return on_cancel(self, provider, *msg);
     case TR_KIND_HTTP_HEAD:
-        return on_head(provider, *msg);
+        return on_head(self, provider, *msg);
     case TR_KIND_HTTP_DATA:
         return on_data(self, provider, *msg);
     case TR_KIND_HTTP_END:
@@ -307,7 +308,24 @@ static void keep_text(char *to, size_t room, tr_str text) {
     }
 }
 
-static tr_err on_head(tri_provider *provider, const tr_msg *msg) {
+/* The limiter learns what the server says of its limits; without memory it learns it next time. */
+static void tell_rates(tr_self *self, const tri_provider *provider, const tr_http_head *head,
+                       tr_str headers) {
+    tr_rates rates;
+    if (head->wall_s == 0 || !tr_rates_read(headers, (int64_t)head->wall_s * 1000, &rates)) {
+        return;
+    }
+    char name[TR_ACTOR_NAME_max + 1];
+    snprintf(name, sizeof(name), "limiter:%s", provider->spec.name);
+    tr_id limiter = tr_whereis(tr_self_node(self), name);
+    tr_msg *msg = limiter != TR_ID_NONE ? tr_msg_new(TR_KIND_RATES, sizeof(rates)) : NULL;
+    if (msg != NULL) {
+        memcpy(msg->data, &rates, sizeof(rates));
+        (void)!tr_send_control(self, limiter, msg);
+    }
+}
+
+static tr_err on_head(tr_self *self, tri_provider *provider, const tr_msg *msg) {
     tr_str headers;
     const tr_http_head *head = tr_http_head_read(msg, &headers);
     tri_request *request = find_transfer(provider, msg);
@@ -322,6 +340,7 @@ static tr_err on_head(tri_provider *provider, const tr_msg *msg) {
     id = id.size > 0 ? id : tr_http_header(headers, "request-id");
     keep_text(request->request_id, sizeof(request->request_id), id);
     tr_decoder_head(request->decoder, head->status);
+    tell_rates(self, provider, head, headers);
     return TR_OK;
 }
 

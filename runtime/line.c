@@ -181,6 +181,9 @@ void tr_line_release(tr_line *line, tr_self *self, tr_holder *holder) {
         at = &(*at)->hash_next;
     }
     *at = holder->hash_next;
+    if (line->released != NULL) {
+        line->released(line->arg, self, holder);
+    }
     if (holder->place == TR_PLACE_GRANTED) {
         tr_line_park(line, holder);
     } else if (holder->place == TR_PLACE_WAITING) {

@@ -44,6 +44,10 @@ typedef struct tr_line {
     const char *name;     /* what they wait for, in FAILs */
     size_t holder_size;   /* at least a tr_holder's; what comes behind begins as zeros */
     uint32_t waiting_max; /* newcomers beyond it are refused; mid-answer it binds nobody */
+    /* Sees every holder before it is freed, whatever its end, but for tr_line_fini; may be NULL. It
+     * must not change the line. */
+    void (*released)(void *arg, tr_self *self, tr_holder *holder);
+    void *arg;
     /* the line's */
     tr_holder *buckets[TR_LINE_BUCKETS];
     tr_turns turns;

@@ -482,6 +482,7 @@ static void completion_knows_values(void) {
     CU_ASSERT_STRING_EQUAL(complete("ask --provider ech"), "echo\n");
     CU_ASSERT_STRING_EQUAL(complete("load ''"), "chain random missing\n");
     CU_ASSERT_STRING_EQUAL(complete("log-level ''"), "error warn info debug\n");
+    CU_ASSERT_STRING_EQUAL(complete("limit ech"), "echo\n");
     CU_ASSERT_STRING_EQUAL(complete("completion z"), "zsh\n");
     CU_ASSERT_STRING_EQUAL(complete("help gat"), "gather\n");
     CU_ASSERT_STRING_EQUAL(complete("ask --schema ''"), "\n");

@@ -121,6 +121,26 @@ static void reload_changes_aliases_and_log_level(void) {
     tr_stage_close();
 }
 
+static void limits_are_shown_and_changed(void) {
+    char out[4096];
+    tr_stage_open(1, "providers: {groq: {rpm: 60, burst: 3}}\n");
+    const char *show[] = {"troupe", "limit", "groq", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(show, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "0 of 64 slots in use"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "requests a minute: 60, of which 3 may go now"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "tokens a minute: no limit"));
+    const char *change[] = {"troupe", "limit",  "groq",      "--rpm", "0", "--tpm",
+                            "6000",   "--json", "--at-once", "2",     NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(change, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"at_once\":2,"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"rpm\":0,\"tpm\":6000,\"burst\":3,"));
+    const char *nobody[] = {"troupe", "limit", "nobody", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(nobody, out, sizeof out), 2);
+    const char *wrong[] = {"troupe", "limit", "groq", "--rpm", "-1", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(wrong, out, sizeof out), 2);
+    tr_stage_close();
+}
+
 static void logs_name_requests_and_hold_no_prompt_and_no_key(void) {
     char out[32768];
     setenv("OPENAI_API_KEY", SECRET, 1);
@@ -387,6 +407,7 @@ int main(void) {
         {"a_dead_daemons_socket_is_replaced", a_dead_daemons_socket_is_replaced},
         {"bad_configuration_is_named_by_place_and_key",
          bad_configuration_is_named_by_place_and_key},
+        {"limits_are_shown_and_changed", limits_are_shown_and_changed},
         {"reload_changes_aliases_and_log_level", reload_changes_aliases_and_log_level},
         {"logs_name_requests_and_hold_no_prompt_and_no_key",
          logs_name_requests_and_hold_no_prompt_and_no_key},

@@ -27,6 +27,7 @@ typedef struct request {
     bool fails;    /* for certain ... */
     bool may_fail; /* ... or some of its attempts */
     bool pair;     /* goes to an alias of two targets */
+    bool paced;    /* goes to the provider with a rate */
     bool local;    /* of the pool: chunks are its tokens */
     bool poison;   /* kills each worker that takes it */
     bool words;    /* some text came */
@@ -90,7 +91,8 @@ static tr_err submit(tr_self *self, client *c, request *r, tr_op op, const char 
     tr_submit head = {.op = (uint8_t)op,
                       .credit_messages = (uint32_t)r->credit_messages,
                       .credit_bytes = (uint32_t)r->credit_bytes};
-    tr_submit_view view = {.target = {r->local ? "tiny" : r->pair ? "pair" : "fast", 4}};
+    const char *target = r->local ? "tiny" : r->pair ? "pair" : r->paced ? "paced/x" : "fast";
+    tr_submit_view view = {.target = {target, strlen(target)}};
     tr_msg *msg = tr_msg_submit(&head, &view, bytes);
     return send(self, c, msg, r->ref);
 }
@@ -120,6 +122,7 @@ static tr_err begin(tr_self *self, client *c) {
         r->bytes = 1 + tr_world_below(world, 300);
         r->local = tr_world_below(world, 2) == 0;
         r->pair = tr_world_below(world, 2) == 0;
+        r->paced = tr_world_below(world, 2) == 0;
         int fail = choose_failure(world, r);
         int odds = r->fails ? 100 : (int)tr_world_below(world, 100);
         int hint_ms = (int)tr_world_below(world, 4000) - 2000;
@@ -233,13 +236,15 @@ static void check_end(client *c, request *r, const tr_msg *msg) {
             tr_world_fault(world, "FAIL %s in the middle of an answer", tr_err_name(err));
         }
         bool crashed = err == TR_ERR_CRASHED && (r->poison || world->deaths > 2);
-        bool expected = r->fails || r->may_fail || r->cancelled || c->manner == NEVER ||
+        tr_str said = tr_fail_read((const tr_fail *)msg->data).message;
+        bool given_up = err == TR_ERR_OVERLOADED && !r->local &&
+                        memmem(said.ptr, said.size, "times in a row", 14) != NULL;
+        bool expected = r->fails || r->may_fail || given_up || r->cancelled || c->manner == NEVER ||
                         err == TR_ERR_BUG || err == TR_ERR_SERVER /* the assassin's work */ ||
                         crashed || trouble;
         if (!expected) {
-            tr_str why = tr_fail_read((const tr_fail *)msg->data).message;
-            tr_world_fault(world, "FAIL %s without a reason: %.*s", tr_err_name(err), (int)why.size,
-                           why.ptr);
+            tr_world_fault(world, "FAIL %s without a reason: %.*s", tr_err_name(err),
+                           (int)said.size, said.ptr);
         }
     }
 }
@@ -257,7 +262,8 @@ static void audit(client *c) {
     const tr_json_value *part = tr_json_first(tr_json_get(tr_json_root(json), "parts"));
     for (; part != NULL; part = tr_json_next(part)) {
         if (tr_json_int(tr_json_get(part, "used"), 0) != 0 ||
-            tr_json_int(tr_json_get(part, "waiting"), 0) != 0) {
+            tr_json_int(tr_json_get(part, "waiting"), 0) != 0 ||
+            tr_json_int(tr_json_get(part, "tokens_reserved"), 0) != 0) {
             tr_world_fault(c->args.world, "a slot is held at rest");
         }
     }

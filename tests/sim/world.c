@@ -12,6 +12,7 @@
 #include "runtime/log.h"
 #include "runtime/memory.h"
 #include "runtime/shard.h"
+#include "tests/sim/paced_actor.h"
 #include "tests/sim/processes.h"
 
 #define STEPS_max 3000000U
@@ -107,7 +108,7 @@ static void make_node(tr_world *world, tr_world_node *place, uint32_t number, ui
 }
 
 static void set_routes(tr_world *world) {
-    const char *providers[] = {"echo"};
+    const char *providers[] = {"echo", "paced"};
     const char *locals[] = {"tiny"};
     tr_alias aliases[] = {
         {.name = "fast", .targets = (const char *const[]){"echo/fast"}, .target_count = 1},
@@ -120,7 +121,7 @@ static void set_routes(tr_world *world) {
     tr_routes_spec spec = {.locals = locals,
                            .local_count = 1,
                            .providers = providers,
-                           .provider_count = 1,
+                           .provider_count = 2,
                            .aliases = aliases,
                            .alias_count = 2,
                            .default_model = "fast",
@@ -165,6 +166,7 @@ static void plan_troubles(tr_world *world) {
 }
 
 void tr_world_calm(tr_world *world) {
+    world->stop_us = 0;
     world->scarce = world->fail_after = 0;
     world->deaths_left = world->hangs_left = 0;
     tr_memory_net_set_faults(world->net, &(tr_memory_faults){0});
@@ -194,11 +196,20 @@ void tr_world_init(tr_world *world, uint64_t seed) {
     tr_door_spec doors[] = {{.url = TR_WORLD_URL, .takes_clients = true},
                             {.url = TR_WORLD_WORKER_URL}};
     tr_child_spec pool = tr_pool_child(world->plan);
+    tr_provider_limit pace = tr_sim_pace(world);
+    tr_child_spec paced[TR_WORLD_SHARDS_max];
+    for (uint32_t i = 0; i < world->daemon.shards; i++) {
+        paced[i] = tr_sim_paced_child(&world, i, world->paced_names[i]);
+    }
     tr_company_spec company = {.services = world->services,
                                .doors = doors,
                                .door_count = 2,
                                .pools = &pool,
                                .pool_count = 1,
+                               .providers = paced,
+                               .provider_count = world->daemon.shards,
+                               .limits = &pace,
+                               .limit_count = 1,
                                .drain_ms = 10000,
                                .up = up,
                                .down = down,

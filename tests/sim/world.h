@@ -16,6 +16,7 @@
 #define TR_WORLD_URL "ipc:///world"
 #define TR_WORLD_WORKER_URL "ipc:///world-workers"
 #define TR_WORLD_PROCESSES_max 64
+#define TR_WORLD_BURST_max 4
 
 typedef struct tr_world tr_world;
 
@@ -53,6 +54,11 @@ struct tr_world {
     uint32_t deaths_left, hangs_left; /* that may still happen by chance */
     uint32_t deaths, resumes;         /* that happened */
     uint32_t sequences_held;
+    /* the provider "paced" (paced_actor.h) */
+    uint32_t pace_us, pace_burst;
+    uint64_t starts[TR_WORLD_BURST_max]; /* the last so many, in a ring */
+    uint32_t start_count;
+    char paced_names[TR_WORLD_SHARDS_max][32];
     /* what goes wrong in this world, which excuses some failures */
     bool cuts;          /* connections are cut */
     bool half_opens;    /* or fall silent */

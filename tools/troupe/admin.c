@@ -10,6 +10,7 @@
 #include "protocol/client/socket_path.h"
 #include "tools/troupe/cli.h"
 #include "tools/troupe/launch.h"
+#include "tools/troupe/limit.h"
 
 #define STOP_PATIENCE_MS 60000
 
@@ -175,6 +176,7 @@ static void print_part(const tr_json_value *part) {
                    tri_int_of(part, "used"), tri_int_of(part, "at_once"),
                    tri_int_of(part, "waiting"));
         }
+        tri_print_open_targets(part);
     } else if (tr_json_get(part, "key_env") != NULL) {
         printf("%-24.*s key %.*s: %.*s\n", STR(part, "provider"), STR(part, "key"),
                STR(part, "key_env"));

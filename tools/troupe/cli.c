@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "protocol/utf8.h"
+#include "tools/troupe/limit.h"
 
 #define PROMPT_max (32U * 1024U * 1024U)
 
@@ -317,9 +318,8 @@ static char *control_request(const char *verb, const char *name, const char *val
     return tr_jsonw_take(&w, &text, NULL) == TR_OK ? text : NULL;
 }
 
-tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *verb, const char *name,
-                        const char *value, int *ret_status) {
-    char *request = control_request(verb, name, value);
+static tr_json *request_on(tr_client *client, const tri_args *args, const char *request,
+                           int *ret_status) {
     char *answer = NULL;
     tr_json *json = NULL;
     tr_err err = request != NULL ? tr_control_json(client, request, &answer) : TR_ERR_INVALID;
@@ -332,19 +332,33 @@ tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *ver
     } else {
         *ret_status = tri_fail(err, tr_client_error());
     }
-    free(request);
     tr_memory_free(answer);
+    return json;
+}
+
+tr_json *tri_control_on(tr_client *client, const tri_args *args, const char *verb, const char *name,
+                        const char *value, int *ret_status) {
+    char *request = control_request(verb, name, value);
+    tr_json *json = request_on(client, args, request, ret_status);
+    free(request);
+    return json;
+}
+
+tr_json *tri_control_request(const tri_args *args, const char *request, int *ret_status) {
+    tr_client *client;
+    if (!tri_connect(args, &client, ret_status)) {
+        return NULL;
+    }
+    tr_json *json = request_on(client, args, request, ret_status);
+    tr_client_close(client);
     return json;
 }
 
 tr_json *tri_control(const tri_args *args, const char *verb, const char *name, const char *value,
                      int *ret_status) {
-    tr_client *client;
-    if (!tri_connect(args, &client, ret_status)) {
-        return NULL;
-    }
-    tr_json *json = tri_control_on(client, args, verb, name, value, ret_status);
-    tr_client_close(client);
+    char *request = control_request(verb, name, value);
+    tr_json *json = tri_control_request(args, request, ret_status);
+    free(request);
     return json;
 }
 

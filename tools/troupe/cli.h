@@ -37,9 +37,9 @@ typedef struct tri_args {
     const char *extra;
     const char *stops[16];
     size_t stop_count;
-    double temperature;
-    double top_p;
+    double temperature, top_p;
     int64_t seed;
+    int64_t rpm, tpm, burst; /* -1 = not given */
     uint32_t max_tokens;
     uint32_t timeout_ms, retries;
     uint32_t at_once;

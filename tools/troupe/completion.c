@@ -70,6 +70,8 @@ static void bash_arguments(FILE *out, const tri_command *command) {
         fputs("$(_troupe_list local)", out);
     } else if (means(command->synopsis, "ID")) {
         fputs("$(_troupe_list requests)", out);
+    } else if (means(command->synopsis, "PROVIDER")) {
+        fputs("$(_troupe_list providers)", out);
     } else if (means(command->synopsis, "[COMMAND]")) {
         command_names(out);
     } else if (strchr(command->synopsis, '|') != NULL) {
@@ -135,7 +137,8 @@ static const char fish_lists[] =
 
 static void fish_arguments(FILE *out, const tri_command *command) {
     if (strchr(command->synopsis, '|') == NULL && !means(command->synopsis, "MODEL") &&
-        !means(command->synopsis, "ID") && !means(command->synopsis, "[COMMAND]")) {
+        !means(command->synopsis, "ID") && !means(command->synopsis, "PROVIDER") &&
+        !means(command->synopsis, "[COMMAND]")) {
         return;
     }
     fprintf(out, "complete -c troupe -f -n '__fish_seen_subcommand_from %s' -a '", command->name);
@@ -143,6 +146,8 @@ static void fish_arguments(FILE *out, const tri_command *command) {
         fputs("(__troupe_list local)", out);
     } else if (means(command->synopsis, "ID")) {
         fputs("(__troupe_list requests)", out);
+    } else if (means(command->synopsis, "PROVIDER")) {
+        fputs("(__troupe_list providers)", out);
     } else if (means(command->synopsis, "[COMMAND]")) {
         command_names(out);
     } else {

@@ -10,6 +10,7 @@
 
 #include "protocol/limits.h"
 #include "tools/troupe/cli.h"
+#include "tools/troupe/limit.h"
 
 #define CONNECTING " socket token-file ca-file json quiet"
 #define ASKING                                                                                     \
@@ -40,6 +41,8 @@ const tri_command tri_commands[] = {
     {"stop", "", "let running requests finish and end the daemon", CONNECTING, tri_cmd_stop},
     {"status", "", "version, sockets, models, and the provider keys that the daemon sees",
      CONNECTING, tri_cmd_status},
+    {"limit", "PROVIDER", "show or change how much of a provider may be used",
+     "rpm tpm burst at-once" CONNECTING, tri_cmd_limit},
     {"log-level", "error|warn|info|debug", "change what the daemon logs", CONNECTING,
      tri_cmd_log_level},
     {"version", "", "the versions of this program and of the daemon", CONNECTING, tri_cmd_version},
@@ -65,6 +68,9 @@ enum {
     TIMEOUT,
     RETRIES,
     AT_ONCE,
+    RPM,
+    TPM,
+    BURST,
     JSON,
     SOCKET,
     TOKEN_FILE,
@@ -75,6 +81,7 @@ enum {
 };
 
 #define WITH required_argument
+#define RATE_WANTED "a whole number from 0 to 1000000000"
 const tri_option tri_options_known[] = {
     {{"model", WITH, NULL, 'm'}, "MODEL", "provider/model, an alias, or a local model", NULL},
     {{"provider", WITH, NULL, PROVIDER}, "NAME", "the provider, when MODEL does not say it", NULL},
@@ -117,6 +124,12 @@ const tri_option tri_options_known[] = {
      "N",
      "at most so many in flight",
      "a whole number from 1 to 4096"},
+    {{"rpm", WITH, NULL, RPM}, "N", "requests a minute; 0 = no limit", RATE_WANTED},
+    {{"tpm", WITH, NULL, TPM}, "N", "tokens a minute; 0 = no limit", RATE_WANTED},
+    {{"burst", WITH, NULL, BURST},
+     "N",
+     "of --rpm so many at once; 0 = what a second brings",
+     "a whole number from 0 to 65536"},
     {{"once", no_argument, NULL, ONCE}, NULL, "print once and end", NULL},
     {{"config", WITH, NULL, CONFIG}, "FILE", "the daemon's configuration", NULL},
     {{"socket", WITH, NULL, SOCKET}, "URL", "the daemon's ipc://, tcp:// or tls+tcp:// URL", NULL},
@@ -250,6 +263,12 @@ static bool set_number(tri_args *args, int option, const char *text) {
         }
         args->retries = (uint32_t)number;
         return true;
+    case RPM:
+        return parse_number(text, 0, TR_RATE_max, &args->rpm);
+    case TPM:
+        return parse_number(text, 0, TR_RATE_max, &args->tpm);
+    case BURST:
+        return parse_number(text, 0, TR_REQUESTS_max, &args->burst);
     case MAX_TOKENS:
         if (!parse_number(text, 1, INT32_MAX, &number)) {
             return false;
@@ -386,7 +405,13 @@ static int read_options(const tri_command *command, int argc, char **argv, tri_a
 }
 
 static int run(const tri_command *command, int argc, char **argv) {
-    tri_args args = {.temperature = NAN, .top_p = NAN, .seed = -1, .retries = TR_RETRIES_DEFAULT};
+    tri_args args = {.temperature = NAN,
+                     .top_p = NAN,
+                     .seed = -1,
+                     .rpm = -1,
+                     .tpm = -1,
+                     .burst = -1,
+                     .retries = TR_RETRIES_DEFAULT};
     int status = read_options(command, argc, argv, &args);
     if (status >= 0) {
         return status;

@@ -28,6 +28,7 @@ typedef struct tr_config_provider {
     const char *base_url;
     tr_config_strings keys;
     uint64_t at_once;
+    uint64_t rpm, tpm, burst; /* 0 = no limit; burst 0 = what a second brings */
 } tr_config_provider;
 
 typedef struct tr_config_local {

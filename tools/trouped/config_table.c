@@ -42,6 +42,33 @@ static const tri_field provider_fields[] = {
      .min = 1,
      .max = TR_REQUESTS_max,
      .text = "Requests in flight at most; more wait in line."},
+    {.name = "rpm",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_provider, rpm),
+     .otherwise = "0",
+     .example = "500",
+     .at_reload = true,
+     .max = TR_RATE_max,
+     .text = "Requests that start in a minute at most, evenly spread; more wait in line. 0 = no "
+             "limit but the provider's own, which its answers' headers tell."},
+    {.name = "tpm",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_provider, tpm),
+     .otherwise = "0",
+     .example = "200000",
+     .at_reload = true,
+     .max = TR_RATE_max,
+     .text = "Tokens a minute at most, of prompts and answers together: a request reserves an "
+             "estimate and is charged for what it used. 0 = no limit."},
+    {.name = "burst",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_provider, burst),
+     .otherwise = "0",
+     .example = "10",
+     .at_reload = true,
+     .max = TR_REQUESTS_max,
+     .text = "Requests that rpm lets start at the same time after a pause; 0 = what a second "
+             "brings, at least one."},
 };
 static const tri_section provider_section = {
     .fields = provider_fields,

@@ -76,8 +76,8 @@ TR_MUST_USE tr_err tri_plan_models(tr_daemon *d, uint32_t shards);
  * for each part that cannot work yet. */
 void tri_plan_report(const tr_daemon *d);
 TR_MUST_USE tr_err tri_plan_routes(tr_daemon *d, const tr_config *config);
-/* How many requests of a provider may run at once. */
-uint32_t tri_plan_at_once(const tr_config *config, const char *provider);
+/* The limits that the configuration gives a provider; its name fits. */
+tr_provider_limit tri_plan_limit(const tr_config *config, const char *provider);
 void tri_plans_free(tr_daemon *d);
 
 /* pulse.c: whether every shard has run since the last call, and asks them anew; false: one hangs.

@@ -28,9 +28,17 @@ static const tr_config_provider *configured(const tr_config *config, const char 
     return NULL;
 }
 
-uint32_t tri_plan_at_once(const tr_config *config, const char *provider) {
+tr_provider_limit tri_plan_limit(const tr_config *config, const char *provider) {
     const tr_config_provider *given = configured(config, provider);
-    return given != NULL ? (uint32_t)given->at_once : AT_ONCE_default;
+    tr_provider_limit limit = {.at_once = AT_ONCE_default};
+    if (given != NULL) {
+        limit = (tr_provider_limit){.at_once = (uint32_t)given->at_once,
+                                    .rpm = (uint32_t)given->rpm,
+                                    .tpm = (uint32_t)given->tpm,
+                                    .burst = (uint32_t)given->burst};
+    }
+    snprintf(limit.name, sizeof limit.name, "%s", provider);
+    return limit;
 }
 
 static tr_err add_provider(tr_daemon *d, const char *name, const tr_config_provider *given) {
@@ -49,9 +57,7 @@ static tr_err add_provider(tr_daemon *d, const char *name, const tr_config_provi
     if (err != TR_OK) {
         return tri_daemon_failed(err, "providers: %s: %s", name, why);
     }
-    tr_provider_limit *limit = &d->limits[d->provider_count++];
-    snprintf(limit->name, sizeof limit->name, "%s", name);
-    limit->at_once = tri_plan_at_once(&d->config, name);
+    d->limits[d->provider_count++] = tri_plan_limit(&d->config, name);
     return TR_OK;
 }
 

@@ -1,9 +1,9 @@
 /*
  * SIGHUP: the configuration is read again. What can change under running requests does (routes,
- * that is aliases, time limits and the default model; slots of providers; the drain's limit; the
- * log); what is part of the tree's shape (doors, models, providers, shards) stays as it was at the
- * start, and each key that differs from then is named in the log, at each reload anew. Called on
- * the program's thread, never a shard's.
+ * that is aliases, time limits and the default model; the limits of providers; the drain's limit;
+ * the log); what is part of the tree's shape (doors, models, providers, shards) stays as it was at
+ * the start, and each key that differs from then is named in the log, at each reload anew. Called
+ * on the program's thread, never a shard's.
  */
 #include <string.h>
 
@@ -32,10 +32,12 @@ static void changed(void *arg, const char *key, bool at_reload) {
 
 static void apply_limits(tr_daemon *d, const tr_config *config) {
     for (size_t i = 0; i < d->provider_count; i++) {
-        uint32_t at_once = tri_plan_at_once(config, d->limits[i].name);
-        if (at_once != d->limits[i].at_once) {
-            d->limits[i].at_once = at_once;
-            (void)tr_company_set_limit(d->company, d->limits[i].name, at_once);
+        tr_provider_limit *had = &d->limits[i];
+        tr_provider_limit limit = tri_plan_limit(config, had->name);
+        if (limit.at_once != had->at_once || limit.rpm != had->rpm || limit.tpm != had->tpm ||
+            limit.burst != had->burst) {
+            *had = limit;
+            (void)tr_company_set_limit(d->company, &limit);
         }
     }
 }

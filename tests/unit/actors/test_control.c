@@ -289,6 +289,7 @@ static void every_control_request_ends_also_without_credit(void) {
         "{\"do\":\"cancel\",\"id\":\"0.0.1.1\"}",
         "{\"do\":\"load\",\"model\":\"absent\"}",
         "{\"do\":\"unload\",\"model\":\"absent\"}",
+        "{\"do\":\"limit\",\"provider\":\"echo\"}",
         "{\"do\":\"log_level\",\"level\":\"error\"}",
         "{\"do\":\"stop\"}",
         "{\"do\":\"ping\"}",
@@ -337,21 +338,66 @@ static void new_routes_are_for_new_requests(void) {
     company_end(&r);
 }
 
+static void limit_request_shows_and_changes_a_limiter(void) {
+    company_rig r;
+    company_start(&r, 2);
+    peer who = {0};
+    company_greet(&r, &who);
+    tr_json *json = ask(&who, "{\"do\":\"limit\",\"provider\":\"echo\",\"rpm\":60,\"burst\":1}");
+    const tr_json_value *root = tr_json_root(json);
+    CU_ASSERT_EQUAL(tr_json_int(tr_json_get(root, "rpm"), 0), 60);
+    CU_ASSERT_EQUAL(tr_json_int(tr_json_get(root, "at_once"), 0), TR_REQUESTS_max);
+    tr_json_free(json);
+    for (uint64_t i = 2; i <= 3; i++) {
+        stream(&who, i, 1);
+    }
+    CU_ASSERT_EQUAL(peer_drop(&who), 1); /* the other waits for its second */
+    json = ask(&who, "{\"do\":\"limit\",\"provider\":\"echo\"}");
+    root = tr_json_root(json);
+    CU_ASSERT_EQUAL(tr_json_int(tr_json_get(root, "used"), 0), 1);
+    CU_ASSERT_EQUAL(tr_json_int(tr_json_get(root, "waiting"), 0), 1);
+    CU_ASSERT_EQUAL(tr_json_int(tr_json_get(root, "rpm"), 0), 60);
+    const tr_json_value *target = tr_json_first(tr_json_get(root, "targets"));
+    CU_ASSERT_EQUAL(tr_json_int(tr_json_get(target, "running"), 0), 1);
+    tr_json_free(json);
+    static const char *const bad[] = {"-1", "1.5", "\"5\"", "1000000001", "null"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char body[128];
+        snprintf(body, sizeof body, "{\"do\":\"limit\",\"provider\":\"echo\",\"tpm\":%s}", bad[i]);
+        control(&who, 1, body);
+        company_expect_fail(&who, 1, TR_ERR_INVALID, "tpm: a whole number from 0");
+    }
+    control(&who, 1, "{\"do\":\"limit\",\"provider\":\"echo\",\"at_once\":0}");
+    company_expect_fail(&who, 1, TR_ERR_INVALID, "at_once: a whole number from 1");
+    control(&who, 1, "{\"do\":\"limit\",\"provider\":\"nobody\"}");
+    company_expect_fail(&who, 1, TR_ERR_NOT_FOUND, "no provider \"nobody\"");
+    control(&who, 1, "{\"do\":\"limit\"}");
+    company_expect_fail(&who, 1, TR_ERR_INVALID, "needs \"provider\"");
+    peer_free(&who);
+    company_end(&r);
+}
+
+static bool set_at_once(company_rig *r, const char *provider, uint32_t at_once) {
+    tr_provider_limit limit = {.at_once = at_once};
+    snprintf(limit.name, sizeof limit.name, "%s", provider);
+    return tr_company_set_limit(r->company, &limit);
+}
+
 static void limit_and_drain_change_while_it_runs(void) {
     company_rig r;
     company_start(&r, 2);
     peer who = {0};
     company_greet(&r, &who);
-    CU_ASSERT_FALSE(tr_company_set_limit(r.company, "nobody", 1));
-    CU_ASSERT_TRUE(tr_company_set_limit(r.company, "echo", 1));
+    CU_ASSERT_FALSE(set_at_once(&r, "nobody", 1));
+    CU_ASSERT_TRUE(set_at_once(&r, "echo", 1));
     for (uint64_t i = 1; i <= 3; i++) {
         stream(&who, i, 1);
     }
     CU_ASSERT_EQUAL(peer_drop(&who), 1); /* two wait */
-    CU_ASSERT_TRUE(tr_company_set_limit(r.company, "echo", 2));
+    CU_ASSERT_TRUE(set_at_once(&r, "echo", 2));
     peer_run(r.node);
     CU_ASSERT_EQUAL(peer_drop(&who), 1);
-    CU_ASSERT_TRUE(tr_company_set_limit(r.company, "echo", 1));
+    CU_ASSERT_TRUE(set_at_once(&r, "echo", 1));
     peer_send(&who, tr_msg_credit(200, 100000), 1); /* to its end: one is enough now */
     CU_ASSERT_EQUAL(peer_drop(&who), 100);
     peer_send(&who, tr_msg_credit(200, 100000), 2);
@@ -510,6 +556,7 @@ int main(void) {
         PUPPET_TEST(load_and_unload_end_by_their_total_limit),
         PUPPET_TEST(every_control_request_ends_also_without_credit),
         PUPPET_TEST(new_routes_are_for_new_requests),
+        PUPPET_TEST(limit_request_shows_and_changes_a_limiter),
         PUPPET_TEST(limit_and_drain_change_while_it_runs),
         PUPPET_TEST(draining_refuses_what_is_new_and_finishes_what_runs),
         PUPPET_TEST(drain_has_a_limit_after_which_streams_get_their_fail),

@@ -1,8 +1,12 @@
 /* Every format in which providers speak of their limits. */
 #include <CUnit/Basic.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "providers/http.h"
+#include "providers/provider.h"
 #include "providers/rates.h"
+#include "tests/lib/stand_in.h"
 
 #define NOW 1742031500000LL /* 2025-03-15T09:38:20Z */
 
@@ -128,6 +132,51 @@ static void headers_that_say_nothing_are_nothing(void) {
     }
 }
 
+/* Through the provider actor, with stand-ins for its door and its limiter. */
+static void the_limiter_learns_what_the_headers_say(void) {
+    static const char headers[] = "x-ratelimit-remaining-requests: 12\n"
+                                  "x-ratelimit-reset-requests: 1m0s\n";
+    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}";
+    setenv("OPENAI_API_KEY", "sk-secret-123456", 1);
+    tr_node *node = puppet_node(1);
+    stand_in door, limiter, caller;
+    stand_in_start(&door, node, 0, "http:0");
+    stand_in_start(&limiter, node, 0, "limiter:openai");
+    stand_in_start(&caller, node, 0, NULL);
+    tr_provider_spec provider;
+    char why[200], actor[TR_PROVIDER_ACTOR_size];
+    CU_ASSERT_EQUAL_FATAL(
+        tr_provider_spec_init("openai", NULL, NULL, NULL, &provider, why, sizeof why), TR_OK);
+    tr_child_spec child = tr_provider_child(&provider, 0, actor);
+    tr_spawn_spec spec = {.behaviour = child.behaviour,
+                          .args = child.args,
+                          .args_size = child.args_size,
+                          .name = child.name,
+                          .registers = true};
+    CU_ASSERT_EQUAL_FATAL(tr_node_spawn(node, 0, &spec), TR_OK);
+    puppet_run(node);
+    tr_id to = tr_whereis(node, actor);
+    tr_submit head = {.op = TR_OP_CHAT, .credit_messages = 100, .credit_bytes = 200000};
+    tr_body *text = tr_body_new(sizeof body - 1);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+    memcpy(text->bytes, body, sizeof body - 1);
+    tr_submit_view view = {.target = {"m", 1}};
+    stand_in_send(&caller, to, tr_msg_submit(&head, &view, text), 7);
+    tr_msg *start = stand_in_expect(&door, TR_KIND_HTTP_START);
+    tr_http_head h = {.status = 200, .wall_s = (uint32_t)(NOW / 1000)};
+    stand_in_send(&door, to,
+                  tr_http_head_msg(start->ref, &h, (tr_str){headers, sizeof headers - 1}),
+                  start->ref);
+    tr_msg_free(start);
+    tr_msg *told = stand_in_expect(&limiter, TR_KIND_RATES);
+    const tr_rates *rates = (const tr_rates *)(const void *)told->data;
+    CU_ASSERT_EQUAL(rates->requests_left, 12);
+    CU_ASSERT_EQUAL(rates->requests_reset_ms, 60000);
+    CU_ASSERT_EQUAL(rates->tokens_left, -1);
+    tr_msg_free(told);
+    tr_node_free(node);
+}
+
 int main(void) {
     CU_initialize_registry();
     CU_pSuite suite = CU_add_suite("rates", NULL, NULL);
@@ -138,6 +187,7 @@ int main(void) {
     CU_ADD_TEST(suite, openrouter_gives_one_budget_and_a_moment_in_milliseconds);
     CU_ADD_TEST(suite, what_is_left_without_a_reset_is_known_too);
     CU_ADD_TEST(suite, headers_that_say_nothing_are_nothing);
+    CU_ADD_TEST(suite, the_limiter_learns_what_the_headers_say);
     CU_basic_set_mode(CU_BRM_VERBOSE);
     CU_basic_run_tests();
     unsigned failed = CU_get_number_of_failures();

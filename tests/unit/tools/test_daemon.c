@@ -158,7 +158,12 @@ static void reload_applies_slots_and_says_so_of_nothing(void) {
                0),
         "");
     CU_ASSERT(status_says(daemon, "\"provider\":\"openai\",\"used\":0,\"at_once\":7,"));
+    CU_ASSERT_STRING_EQUAL(
+        reload(daemon, BASE "providers: {openai: {rpm: 500, tpm: 9000, burst: 4}}\n", 0), "");
+    CU_ASSERT(status_says(daemon, "\"provider\":\"openai\",\"used\":0,\"at_once\":64,\"waiting\":0,"
+                                  "\"rpm\":500,\"tpm\":9000,\"burst\":4,"));
     CU_ASSERT_STRING_EQUAL(reload(daemon, BASE, 0), ""); /* back to the default */
+    CU_ASSERT(status_says(daemon, "\"rpm\":0,\"tpm\":0,\"burst\":0,"));
     CU_ASSERT(status_says(daemon, "\"provider\":\"openai\",\"used\":0,\"at_once\":64,"));
     tr_daemon_stop(daemon);
 }

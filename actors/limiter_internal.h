@@ -1,0 +1,43 @@
+/* What a limiter is made of. Everything belongs to its shard's thread. Internal to
+ * actors/limiter*.c. */
+#ifndef TR_ACTORS_LIMITER_INTERNAL_H
+#define TR_ACTORS_LIMITER_INTERNAL_H
+
+#include "actors/gcra.h"
+#include "actors/health.h"
+#include "actors/limiter.h"
+#include "runtime/line.h"
+
+/* A reservation. */
+typedef struct tri_grant {
+    tr_holder base; /* first */
+    tr_health_target *target;
+    uint64_t granted_us;
+    uint32_t tokens; /* estimated; reserved when it is granted */
+    bool taken;      /* granted: it counts in the rates and in `reserved` */
+    bool probe;      /* of a target that is half open */
+} tri_grant;
+
+/* A budget as the provider's last answer told it. */
+typedef struct tri_learned {
+    int64_t left;      /* less what was granted since; -1 = not known */
+    uint64_t until_us; /* then all of it is there again */
+} tri_learned;
+
+typedef struct tri_limiter {
+    tr_limiter_args args;
+    tr_limits_now own; /* args.now, when there is none */
+    tr_limit limits;   /* in force */
+    tr_line line;      /* of tri_grants */
+    tr_gcra requests, tokens;
+    tri_learned requests_learned, tokens_learned;
+    tr_health health;
+    uint64_t reserved; /* tokens of granted requests that are not settled */
+    uint64_t timer, timer_due_us;
+} tri_limiter;
+
+/* limiter_status.c */
+tr_err tri_limiter_tell_status(tr_self *self, const tri_limiter *limiter, const tr_msg *asked);
+void tri_limiter_describe(const void *state, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,95 @@
+/* `troupe limit`: what a provider's limiter allows, has learned and knows of its models, and how to
+ * change the former. The raw JSON is PROTOCOL.md's. One thread. */
+#include "tools/troupe/limit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void print_rate(const tr_json_value *part, const char *what, const char *rate,
+                       const char *free_now) {
+    if (tri_int_of(part, rate) == 0) {
+        printf("  %s a minute: no limit\n", what);
+    } else {
+        printf("  %s a minute: %lld, of which %lld may go now\n", what, tri_int_of(part, rate),
+               tri_int_of(part, free_now));
+    }
+}
+
+static void print_learned(const tr_json_value *part, const char *what) {
+    const tr_json_value *learned = tr_json_get(tr_json_get(part, "learned"), what);
+    if (learned != NULL) {
+        printf("  the provider says: %lld %s left, all of them again in %.1f s\n",
+               tri_int_of(learned, "left"), what, (double)tri_int_of(learned, "reset_ms") / 1000);
+    }
+}
+
+static void print_open(const tr_json_value *part, const tr_json_value *target) {
+    printf("%.*s/%.*s: not asked", STR(part, "provider"), STR(target, "model"));
+    if (tr_json_get(target, "open_ms") != NULL) {
+        printf(" for another %.1f s", (double)tri_int_of(target, "open_ms") / 1000);
+    } else {
+        fputs(" but by one request at a time", stdout);
+    }
+    printf(", it failed: %.*s\n", STR(target, "last_failure"));
+}
+
+void tri_print_open_targets(const tr_json_value *part) {
+    const tr_json_value *target = tr_json_first(tr_json_get(part, "targets"));
+    for (; target != NULL; target = tr_json_next(target)) {
+        if (!tri_is(target, "breaker", "closed")) {
+            print_open(part, target);
+        }
+    }
+}
+
+static void print_limiter(const tr_json_value *part) {
+    printf("%.*s\n  %lld of %lld slots in use, %lld waiting\n", STR(part, "provider"),
+           tri_int_of(part, "used"), tri_int_of(part, "at_once"), tri_int_of(part, "waiting"));
+    print_rate(part, "requests", "rpm", "requests_free");
+    print_rate(part, "tokens", "tpm", "tokens_free");
+    print_learned(part, "requests");
+    print_learned(part, "tokens");
+    const tr_json_value *target = tr_json_first(tr_json_get(part, "targets"));
+    for (; target != NULL; target = tr_json_next(target)) {
+        printf("  %.*s: %.*s, %lld running, first token after %lld ms, %lld retries left\n",
+               STR(target, "model"), STR(target, "breaker"), tri_int_of(target, "running"),
+               tri_int_of(target, "first_token_ms"), tri_int_of(target, "retries_left"));
+    }
+}
+
+static void add(tr_jsonw *w, const char *name, int64_t number) {
+    if (number >= 0) {
+        tr_jsonw_name(w, name);
+        tr_jsonw_int(w, number);
+    }
+}
+
+int tri_cmd_limit(const tri_args *args) {
+    if (args->rest_count != 1) {
+        return tri_usage("limit", "expected one provider");
+    }
+    tr_jsonw w;
+    char *request = NULL;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "do");
+    tr_jsonw_text(&w, "limit");
+    tr_jsonw_name(&w, "provider");
+    tr_jsonw_text(&w, args->rest[0]);
+    add(&w, "at_once", args->at_once > 0 ? (int64_t)args->at_once : -1);
+    add(&w, "rpm", args->rpm);
+    add(&w, "tpm", args->tpm);
+    add(&w, "burst", args->burst);
+    tr_jsonw_close(&w, '}');
+    if (tr_jsonw_take(&w, &request, NULL) != TR_OK) {
+        request = NULL;
+    }
+    int status;
+    tr_json *json = tri_control_request(args, request, &status);
+    if (json != NULL && !args->json) {
+        print_limiter(tr_json_root(json));
+    }
+    tr_json_free(json);
+    free(request);
+    return status;
+}
