@@ -249,6 +249,9 @@ static tr_err ask_unload(tr_self *self, control *c) {
 }
 
 static tr_err ask_models(tr_self *self, control *c) {
+    if (strcmp(c->argument, "local") == 0) { /* a prefix like a provider's, but no provider */
+        c->argument[0] = '\0';
+    }
     if (c->argument[0] == '\0') {
         return ask_pools(self, c);
     }

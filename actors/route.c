@@ -148,7 +148,9 @@ static tr_err not_found(const tr_routes_spec *spec, tr_str name, bool provider, 
                         size_t why_size) {
     int wrote =
         provider
-            ? snprintf(why, why_size, "there is no provider \"%.*s\"", (int)name.size, name.ptr)
+            ? snprintf(why, why_size,
+                       "there is no provider \"%.*s\" (`troupe models` lists those there are)",
+                       (int)name.size, name.ptr)
             : snprintf(why, why_size,
                        "there is no model or alias \"%.*s\" (`troupe models` lists those there "
                        "are; a provider's model is written provider/model)",

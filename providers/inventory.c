@@ -212,7 +212,7 @@ tr_err tri_inventory_only_lists(const tr_encode *in, const char *path, tr_encode
     }
     snprintf(ret_why, why_size, "provider %s cannot be %s", in->provider,
              in->op == TR_OP_LOADED ? "asked which models are loaded"
-             : in->op == TR_OP_LOAD ? "told to load a model"
-                                    : "told to unload a model");
+             : in->op == TR_OP_LOAD ? "told to load a model: it has its models ready, just ask"
+                                    : "told to unload a model: it keeps its models by itself");
     return TR_ERR_UNSUPPORTED;
 }

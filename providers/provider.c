@@ -55,6 +55,8 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
 static void close_transfer(tr_self *self, tri_provider *provider, tri_request *request,
                            bool gentle);
 static void forget(tr_self *self, tri_provider *provider, tri_request *request);
+static void write_failure(const tri_provider *provider, const tri_request *request, tr_err err,
+                          char text[TR_MESSAGE_max + 1]);
 static void hide_key(const tri_provider *provider, char *text);
 static tr_err find_http(tr_self *self, tri_provider *provider);
 
@@ -470,6 +472,25 @@ static void fill_usage(tr_self *self, const tri_request *request, tr_usage_wire 
     }
 }
 
+/* Whose words these are, and at which status: a client may have asked an alias. */
+static void write_failure(const tri_provider *provider, const tri_request *request, tr_err err,
+                          char text[TR_MESSAGE_max + 1]) {
+    const tr_outcome *outcome = tr_decoder_outcome(request->decoder);
+    const char *words = request->message[0] != '\0' ? request->message : outcome->message;
+    char status[24] = "";
+    if (request->message[0] == '\0' && request->status >= 300) {
+        snprintf(status, sizeof(status), " answered %u", (unsigned)request->status);
+    }
+    words = words[0] != '\0' ? words : tr_err_text(err);
+    if (err == TR_ERR_CANCELLED) { /* not the provider's doing */
+        snprintf(text, TR_MESSAGE_max + 1, "%s", words);
+    } else {
+        snprintf(text, TR_MESSAGE_max + 1, "%s%s: %.*s", provider->spec.name, status,
+                 TR_MESSAGE_max - 100, words);
+    }
+    hide_key(provider, text);
+}
+
 /* The one terminal, and the request's end. */
 static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request) {
     const tr_outcome *outcome = tr_decoder_outcome(request->decoder);
@@ -489,12 +510,7 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
         provider->done++;
     } else {
         char text[TR_MESSAGE_max + 1];
-        snprintf(text, sizeof(text), "%s",
-                 request->message[0] != '\0' ? request->message : outcome->message);
-        if (text[0] == '\0') {
-            snprintf(text, sizeof(text), "%s", tr_err_text(err));
-        }
-        hide_key(provider, text);
+        write_failure(provider, request, err, text);
         view.message = (tr_str){text, tr_utf8_mend(text, strlen(text))};
         bool advised = request->has_retry_after || outcome->retry_after_ms > 0;
         uint32_t after_ms =

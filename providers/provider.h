@@ -32,6 +32,9 @@ TR_MUST_USE tr_err tr_provider_spec_init(const char *name, const char *kind, con
                                          const char *key_env, tr_provider_spec *ret, char *ret_why,
                                          size_t why_size);
 
+/* Whether no request goes to it without a key: its kind wants one, or the configuration names one.
+ */
+bool tr_provider_needs_key(const tr_provider_spec *spec);
 /* Whether the environment of this process holds the key that the provider needs, or it needs none;
  * `ret_env` is the variable's name (borrowed from the spec or the catalog). */
 bool tr_provider_has_key(const tr_provider_spec *spec, const char **ret_env);

@@ -76,10 +76,14 @@ tr_err tr_provider_spec_init(const char *name, const char *kind, const char *bas
     return TR_OK;
 }
 
+bool tr_provider_needs_key(const tr_provider_spec *spec) {
+    return spec->key_env[0] != '\0' || tr_catalog_find(spec->kind)->key_need == TR_KEY_REQUIRED;
+}
+
 bool tr_provider_has_key(const tr_provider_spec *spec, const char **ret_env) {
     const tr_catalog_row *row = tr_catalog_find(spec->kind);
     *ret_env = key_env(spec, row);
-    return row->key_need != TR_KEY_REQUIRED || env_text(*ret_env) != NULL;
+    return !tr_provider_needs_key(spec) || env_text(*ret_env) != NULL;
 }
 
 tr_str tri_provider_key(const tri_provider *provider) {
@@ -166,13 +170,14 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
         tr_str asked = tr_submit_read((const void *)submit->data).base_url;
         err = find_url(provider, asked, buf, &url, why, why_size);
     }
+    if (err == TR_OK) { /* first: no key helps a request that cannot be put */
+        err = encode(provider, submit, ret, &encoded, why, why_size);
+    }
     if (err == TR_OK) {
         err = write_headers(provider, url, ret, why, why_size);
     }
-    if (err == TR_OK) {
-        err = encode(provider, submit, ret, &encoded, why, why_size);
-    }
     if (err != TR_OK) {
+        free(encoded.body);
         return err;
     }
     ret->get = encoded.get;
@@ -266,7 +271,9 @@ static tr_err add_key(const tri_provider *provider, bool trusted, tri_outgoing *
     const tr_catalog_row *row = provider->row;
     const char *variable = key_env(&provider->spec, row);
     tr_str key = tri_provider_key(provider);
-    if (key.size == 0 && row->key_need == TR_KEY_REQUIRED) {
+    bool needs =
+        row->key_need == TR_KEY_REQUIRED || (trusted && tr_provider_needs_key(&provider->spec));
+    if (key.size == 0 && needs) {
         snprintf(why, why_size,
                  "the daemon's environment lacks %s, which provider %s needs: %s%s%sset it (export "
                  "%s=...) and start the daemon again (troupe stop; troupe start)",

@@ -216,6 +216,19 @@ static void a_missing_model_names_the_command(void) {
     says(p->out, "/nonexistent/m.gguf: No such file");
 }
 
+static void lists_of_models_are_had_by_what_stands_before_the_slash(void) {
+    program *p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "models", "local"), 0);
+    says(p->out, "chain ");
+    CU_ASSERT_EQUAL(lines(p->out), 3);
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "models", "nosuch"), 2);
+    says(p->err, "there is no provider \"nosuch\" (`troupe models` lists");
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "load", "openai/gpt-4o"), 2);
+    says(p->err, "provider openai cannot be told to load a model: it has its models ready");
+}
+
 static void copy_program(const char *name, const char *folder) {
     char from[512], to[160];
     const char *bin = getenv("TROUPE_BIN");
@@ -500,6 +513,8 @@ int main(void) {
         {"interrupted_gather_keeps_what_is_finished", interrupted_gather_keeps_what_is_finished},
         {"gather_prints_in_order", gather_prints_in_order},
         {"a_missing_model_names_the_command", a_missing_model_names_the_command},
+        {"lists_of_models_are_had_by_what_stands_before_the_slash",
+         lists_of_models_are_had_by_what_stands_before_the_slash},
         {"without_a_worker_the_daemon_says_how_to_get_one",
          without_a_worker_the_daemon_says_how_to_get_one},
         {"a_wrong_configuration_is_wrong_usage", a_wrong_configuration_is_wrong_usage},

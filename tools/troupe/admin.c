@@ -91,6 +91,18 @@ static void print_alias(const tr_json_value *alias) {
     putchar('\n');
 }
 
+static void print_others(const tr_json_value *root) {
+    const tr_json_value *item = tr_json_first(tr_json_get(root, "aliases"));
+    for (; item != NULL; item = tr_json_next(item)) {
+        print_alias(item);
+    }
+    item = tr_json_first(tr_json_get(root, "providers"));
+    for (; item != NULL; item = tr_json_next(item)) {
+        printf("%.*s/MODEL\n", (int)tr_json_string(item).size, tr_json_string(item).ptr);
+    }
+    printf("default: %.*s\n", STR(root, "default"));
+}
+
 int tri_cmd_models(const tri_args *args) {
     int status;
     if (args->rest_count > 1) {
@@ -98,7 +110,8 @@ int tri_cmd_models(const tri_args *args) {
     }
     const char *provider = args->rest_count == 1 ? args->rest[0] : NULL;
     tr_json *json = tri_control(args, "models", "provider", provider, &status);
-    if (json != NULL && !args->json && provider != NULL) {
+    bool local = provider != NULL && strcmp(provider, "local") == 0;
+    if (json != NULL && !args->json && provider != NULL && !local) {
         print_provider(tr_json_root(json));
     } else if (json != NULL && !args->json) {
         const tr_json_value *root = tr_json_root(json);
@@ -106,15 +119,9 @@ int tri_cmd_models(const tri_args *args) {
         for (; item != NULL; item = tr_json_next(item)) {
             print_local(item);
         }
-        item = tr_json_first(tr_json_get(root, "aliases"));
-        for (; item != NULL; item = tr_json_next(item)) {
-            print_alias(item);
+        if (!local) {
+            print_others(root);
         }
-        item = tr_json_first(tr_json_get(root, "providers"));
-        for (; item != NULL; item = tr_json_next(item)) {
-            printf("%.*s/MODEL\n", (int)tr_json_string(item).size, tr_json_string(item).ptr);
-        }
-        printf("default: %.*s\n", STR(root, "default"));
     }
     tr_json_free(json);
     return status;

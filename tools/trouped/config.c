@@ -421,8 +421,12 @@ static tr_err read_section(reader *r, yaml_node_t *node, const tri_section *sect
     if (node->type == YAML_SCALAR_NODE && is_null(node)) {
         return TR_OK;
     }
+    if (node->type != YAML_MAPPING_NODE && name[0] == '\0') {
+        return fault(r, node, "expected keys with values");
+    }
     if (node->type != YAML_MAPPING_NODE) {
-        return fault(r, node, "%s%sexpected keys with values", name, name[0] != '\0' ? ": " : "");
+        return fault(r, node, "%.64s: expected keys with values, as in %.64s: {%s: ...}", name,
+                     name, section->fields[0].name);
     }
     const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
     size_t count = (size_t)(node->data.mapping.pairs.top - pairs);

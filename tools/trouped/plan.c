@@ -234,7 +234,7 @@ void tri_plan_report(const tr_daemon *d) {
     for (size_t i = 0; i < d->provider_count; i++) {
         const tr_provider_spec *spec = &d->providers[i];
         const char *variable;
-        bool required = tr_catalog_find(spec->kind)->key_need == TR_KEY_REQUIRED;
+        bool required = tr_provider_needs_key(spec);
         asked = asked || (!required && configured(&d->config, spec->name) != NULL);
         if (!required) {
             add_name(open, sizeof open, spec->name);

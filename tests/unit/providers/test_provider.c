@@ -209,6 +209,8 @@ static void spawn(const tr_spawn_spec *spec) {
     run();
 }
 
+static const char *key_variable; /* of the configuration, NULL = none */
+
 static void open_node(const char *name, const char *kind, const char *base_url) {
     memset(&seen, 0, sizeof(seen));
     clock_us = 1000000;
@@ -221,7 +223,8 @@ static void open_node(const char *name, const char *kind, const char *base_url) 
     char why[200] = "";
     char actor[TR_PROVIDER_ACTOR_size];
     CU_ASSERT_EQUAL_FATAL(
-        tr_provider_spec_init(name, kind, base_url, NULL, &provider, why, sizeof(why)), TR_OK);
+        tr_provider_spec_init(name, kind, base_url, key_variable, &provider, why, sizeof(why)),
+        TR_OK);
     tr_child_spec child = tr_provider_child(&provider, 0, actor);
     spawn(&(tr_spawn_spec){.behaviour = child.behaviour,
                            .args = child.args,
@@ -462,6 +465,20 @@ static void a_missing_key_says_which_variable_the_daemon_lacks(void) {
     close_node();
 }
 
+static void a_configured_key_is_missed_even_where_none_is_needed(void) {
+    unsetenv("TR_NO_KEY");
+    key_variable = "TR_NO_KEY";
+    open_node("box", "openai-compatible", "http://box:1/v1");
+    key_variable = NULL;
+    submit(256, 256 * 1024);
+    CU_ASSERT_EQUAL(seen.starts, 0);
+    CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_AUTH);
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.message, "lacks TR_NO_KEY, which provider box needs"));
+    at_rest();
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.status, "\"key\":\"missing\""));
+    close_node();
+}
+
 /* What the client or the server calls the model may be as long as a name may be; the provider's own
  * name comes on top. */
 static void a_long_name_of_a_model_is_cut_at_a_character(void) {
@@ -510,7 +527,7 @@ static void a_refusal_carries_status_words_and_advice_but_no_key(void) {
     CU_ASSERT_EQUAL(seen.fail.status, 429);
     CU_ASSERT_EQUAL(seen.fail.flags, TR_FAIL_RETRY_AFTER);
     CU_ASSERT_EQUAL(seen.fail.retry_after_ms, 2000);
-    CU_ASSERT_STRING_EQUAL(seen.message, "slow down, ****************");
+    CU_ASSERT_STRING_EQUAL(seen.message, "openai answered 429: slow down, ****************");
     CU_ASSERT_STRING_EQUAL(seen.request_id, "r2");
     at_rest();
     CU_ASSERT_PTR_NULL(strstr(seen.status, "secret"));
@@ -536,7 +553,7 @@ static void an_unreachable_server_fails_with_the_doors_words(void) {
     submit(256, 256 * 1024);
     end(TR_ERR_CONNECT, "cannot reach box:1");
     CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_CONNECT);
-    CU_ASSERT_STRING_EQUAL(seen.message, "cannot reach box:1");
+    CU_ASSERT_STRING_EQUAL(seen.message, "box: cannot reach box:1");
     at_rest();
     close_node();
 }
@@ -618,7 +635,9 @@ static void models_are_asked_for_without_a_body(void) {
     open_node("box", "openai-compatible", "http://box:1/v1");
     inquire(TR_OP_UNLOAD, "m");
     CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_UNSUPPORTED);
-    CU_ASSERT_STRING_EQUAL(seen.message, "provider box cannot be told to unload a model");
+    CU_ASSERT_STRING_EQUAL(
+        seen.message,
+        "provider box cannot be told to unload a model: it keeps its models by itself");
     close_node();
     open_node("ollama", NULL, NULL);
     inquire(TR_OP_UNLOAD, "");
@@ -665,7 +684,7 @@ static void a_row_may_name_its_keys_header_a_token_and_a_fixed_header(void) {
     data("\"message\":\"not token-123456\"},\"request_id\":\"r3\"}");
     end(TR_OK, NULL);
     CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_AUTH);
-    CU_ASSERT_STRING_EQUAL(seen.message, "not ************");
+    CU_ASSERT_STRING_EQUAL(seen.message, "anthropic answered 401: not ************");
     CU_ASSERT_STRING_EQUAL(seen.request_id, "r3");
     unsetenv("ANTHROPIC_AUTH_TOKEN");
     close_node();
@@ -777,6 +796,7 @@ int main(void) {
     CU_ADD_TEST(suite, cancel_closes_the_transfer_and_fails_once);
     CU_ADD_TEST(suite, a_dead_caller_takes_its_transfer_with_it);
     CU_ADD_TEST(suite, a_missing_key_says_which_variable_the_daemon_lacks);
+    CU_ADD_TEST(suite, a_configured_key_is_missed_even_where_none_is_needed);
     CU_ADD_TEST(suite, a_long_name_of_a_model_is_cut_at_a_character);
     CU_ADD_TEST(suite, a_refusal_carries_status_words_and_advice_but_no_key);
     CU_ADD_TEST(suite, a_cut_stream_is_truncated_never_done);

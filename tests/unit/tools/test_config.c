@@ -110,6 +110,7 @@ static void faults_name_line_and_key(void) {
     refused("local: {\"a b\": {}}\n", "a name has 1 to 48");
     refused("local: {a: {preload: yes}}\n", "neither true nor false");
     refused("- a\n", "expected keys with values");
+    refused("local: {qwen: /q.gguf}\n", "qwen: expected keys with values, as in qwen: {file: ...}");
     refused("a: {b\n", "not YAML");
     refused("? [a]\n: b\n", "a key must be a plain text");
     refused("listen: {tcp: 'tcp://127.0.0.1:1'}\n", "t.yaml:1:15: tcp needs a token_file");

@@ -92,7 +92,8 @@ static void names_lead_to_models(void) {
     says("default_model: smolm2\n",
          "t.yaml:1:16: default_model: there is no model or alias \"smolm2\"");
     says("default_model: smolm2\n", "did you mean smollm2-135m");
-    says("default_model: opnai/x\n", "there is no provider \"opnai\"; did you mean openai");
+    says("default_model: opnai/x\n", "there is no provider \"opnai\" (`troupe models` lists those "
+                                     "there are); did you mean openai");
     says("default_model: openai\n", "name a model of openai: openai/MODEL");
     says("default_model: local/nobody\n", "there is no model or alias \"nobody\"");
     says("default_model: fast\naliases: {fast: openai/x}\n", "");
