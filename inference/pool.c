@@ -25,7 +25,10 @@
 
 #define LOAD_CRASHES_max 5
 #define PAUSE_FIRST_US 1000000U
-#define PAUSE_DOUBLINGS_max 6U
+/* A worker that says why it cannot load has cost little, and a file that was missing may have come:
+ * it is tried again after 4 s at most. One that crashes has cost a whole load: 64 s. */
+#define PAUSE_DOUBLINGS_SAID_max 2U
+#define PAUSE_DOUBLINGS_CRASHED_max 6U
 #define GRACE_US 10000000U /* for a joined worker to come back */
 #define LOOK_US 500000U    /* how often the line is looked at while time alone may move it */
 #define ASKERS_max 4096U
@@ -128,7 +131,9 @@ static void leave_locals(tri_pool *p) {
 
 /* The model cannot be served by workers of this machine: says so to everyone who waits. */
 static void give_up(tr_self *self, tri_pool *p, tr_err err, const char *why) {
-    uint32_t doublings = p->failures < PAUSE_DOUBLINGS_max ? p->failures : PAUSE_DOUBLINGS_max;
+    uint32_t most =
+        err == TR_ERR_CRASHED ? PAUSE_DOUBLINGS_CRASHED_max : PAUSE_DOUBLINGS_SAID_max;
+    uint32_t doublings = p->failures < most ? p->failures : most;
     p->failed = true;
     p->failures++;
     p->retry_us = tr_now_us(self) + ((uint64_t)PAUSE_FIRST_US << doublings);

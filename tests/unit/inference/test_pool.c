@@ -130,6 +130,29 @@ static void a_failed_model_is_tried_again_after_a_pause(void) {
     tear_down();
 }
 
+static void a_file_that_comes_late_is_noticed_however_often_it_was_missed(void) {
+    set_up(&plain, &(pool_manner){.load_fails = "/models/m.gguf does not exist"});
+    for (uint32_t i = 0; i < 8; i++) {
+        (void)reserved();
+        pool_stage_wait_ms(&the.stage, 5000);
+        CU_ASSERT_EQUAL(the.stage.worker_count, i + 1);
+    }
+    the.stage.manner = (pool_manner){0};
+    CU_ASSERT_EQUAL(reserved()->granted, 1);
+    tear_down();
+}
+
+static void a_file_that_stays_missing_is_not_tried_at_each_request(void) {
+    set_up(&plain, &(pool_manner){.load_fails = "/models/m.gguf does not exist"});
+    for (uint32_t i = 0; i < 30; i++) {
+        (void)reserved();
+        pool_stage_wait_ms(&the.stage, 500);
+    }
+    CU_ASSERT(the.stage.worker_count >= 4);
+    CU_ASSERT(the.stage.worker_count <= 6);
+    tear_down();
+}
+
 static void load_tries_a_failed_model_at_once(void) {
     set_up(&plain, &(pool_manner){.load_fails = "it is corrupt"});
     (void)reserved();
@@ -531,6 +554,8 @@ int main(void) {
         PUPPET_TEST(progress_of_a_load_is_told_and_waiters_wait),
         PUPPET_TEST(a_load_that_fails_ends_waiters_with_the_workers_own_words),
         PUPPET_TEST(a_failed_model_is_tried_again_after_a_pause),
+        PUPPET_TEST(a_file_that_comes_late_is_noticed_however_often_it_was_missed),
+        PUPPET_TEST(a_file_that_stays_missing_is_not_tried_at_each_request),
         PUPPET_TEST(load_tries_a_failed_model_at_once),
         PUPPET_TEST(a_program_that_is_not_there_is_said),
         PUPPET_TEST(workers_that_die_loading_again_and_again_fail_the_model),
