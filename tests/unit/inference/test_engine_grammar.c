@@ -55,6 +55,74 @@ static void ordinary_grammars_pass(void) {
     }
 }
 
+/* What people write by hand and what tools make of JSON schemas. */
+static void grammars_of_daily_use_pass(void) {
+    static const char string_rule[] =
+        "char ::= [^\"\\\\\\x7F\\x00-\\x1F] | [\\\\] ([\"\\\\bfnrt] | \"u\" [0-9a-fA-F]{4})\n"
+        "string ::= \"\\\"\" char* \"\\\"\" space\nspace ::= | \" \" | \"\\n\"{1,2} [ \\t]{0,20}\n";
+    static const char *const fine[] = {
+        /* JSON by hand, any blanks, by recursion and by repetition */
+        "root ::= ws value ws\nvalue ::= object | array | string | number | \"true\" | \"false\" | "
+        "\"null\"\nobject ::= \"{\" ws (pair (\",\" ws pair)*)? \"}\" ws\n"
+        "pair ::= string ws \":\" ws value ws\narray ::= \"[\" ws (value ws (\",\" ws value ws)*)? "
+        "\"]\" ws\nstring ::= \"\\\"\" ([^\"\\\\] | \"\\\\\" .)* \"\\\"\"\n"
+        "number ::= \"-\"? (\"0\" | [1-9] [0-9]*) (\".\" [0-9]+)? ([eE] [-+]? [0-9]+)?\n"
+        "ws ::= ([ \\t\\n] ws)?",
+        "root ::= \"{\" ws \"\\\"name\\\"\" ws \":\" ws str ws \",\" ws \"\\\"age\\\"\" ws \":\" "
+        "ws "
+        "[0-9]{1,3} ws \"}\"\nstr ::= \"\\\"\" [^\"]{0,100} \"\\\"\"\nws ::= [ \\t\\n]*",
+        /* lists */
+        "root ::= item (\", \" item)*\nitem ::= [a-zA-Z]+ (\" \" [a-zA-Z]+)*",
+        "root ::= (\"- \" [^\\n]+ \"\\n\"){1,10}",
+        "root ::= ([1-9] [0-9]? \". \" [^\\n]{1,80} \"\\n\")+",
+        /* words and sentences */
+        "root ::= [a-z]{1,200}",
+        "root ::= word (\" \" word){0,30} [.!?]\nword ::= [A-Za-z] [a-z']{0,20}",
+        /* arithmetic, by recursion and by repetition */
+        "root ::= expr \"\\n\"\nexpr ::= term (ws [-+] ws term)*\nterm ::= factor (ws [*/] ws "
+        "factor)*\nfactor ::= [0-9]+ (\".\" [0-9]+)? | \"(\" ws expr ws \")\"\nws ::= \" \"*",
+        "root ::= num | \"(\" root op root \")\"\nnum ::= [0-9]+\nop ::= \" \"? [-+*/] \" \"?",
+        /* forms: a date, a hex colour, a mail address, a phone number, a move at chess */
+        "root ::= [0-9]{4} \"-\" (\"0\" [1-9] | \"1\" [0-2]) \"-\" ([0-2] [0-9] | \"3\" [01])",
+        "root ::= \"#\" ([0-9a-f]{3} | [0-9a-f]{6})",
+        "root ::= [a-z0-9._-]+ \"@\" [a-z0-9-]+ (\".\" [a-z0-9-]+)+",
+        "root ::= (\"+\" [0-9]{1,3} \" \")? [0-9]{2,4} ([ -]? [0-9]{2,4}){1,4}",
+        "root ::= \"1. \" move \" \" move \"\\n\" ([1-9] [0-9]? \". \" move \" \" move \"\\n\")+\n"
+        "move ::= (pawn | nonpawn | castle) [+#]?\nnonpawn ::= [NBKQR] [a-h]? [1-8]? \"x\"? [a-h] "
+        "[1-8]\npawn ::= ([a-h] \"x\")? [a-h] [1-8] (\"=\" [NBKQR])?\ncastle ::= \"O-O\" \"-O\"?",
+        /* a call of a function, XML, a table of CSV */
+        "root ::= \"get_weather(\" arg (\", \" arg)* \")\"\narg ::= [a-z_]+ \"=\" ([0-9]+ | "
+        "\"\\\"\" [^\"]* \"\\\"\")",
+        "root ::= element\nelement ::= \"<\" name \">\" (text | element)* \"</\" name \">\"\n"
+        "name ::= [a-z]+\ntext ::= [^<>]",
+        "root ::= (cell (\",\" cell){3} \"\\n\")+\ncell ::= [^,\"\\n]* | \"\\\"\" ([^\"] | "
+        "\"\\\"\\\"\")* \"\\\"\"",
+    };
+    static const char *const schemas[] = {
+        "root ::= \"{\" space a-kv (\",\" space ( b-kv b-rest | c-kv ) )? \"}\" space\n"
+        "a-kv ::= \"\\\"a\\\"\" space \":\" space string\nb-kv ::= \"\\\"b\\\"\" space \":\" space "
+        "string\n"
+        "b-rest ::= (\",\" space c-kv)?\nc-kv ::= \"\\\"c\\\"\" space \":\" space integer\n"
+        "integer ::= (\"-\"? integral-part) space\nintegral-part ::= [0] | [1-9] [0-9]{0,15}\n",
+        "root ::= \"[\" space (string (\",\" space string){0,49})? \"]\" space\n",
+        "root ::= \"\\\"\" char{1,200} \"\\\"\" space\n",
+    };
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        if (verdict_of(fine[i]) != TRI_GRAMMAR_FINE) {
+            printf("not fine: %s\n", fine[i]);
+            CU_FAIL("a grammar of daily use was refused");
+        }
+    }
+    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
+        char text[2048];
+        snprintf(text, sizeof text, "%s%s", schemas[i], string_rule);
+        if (verdict_of(text) != TRI_GRAMMAR_FINE) {
+            printf("not fine: %s\n", text);
+            CU_FAIL("a schema's grammar was refused");
+        }
+    }
+}
+
 static void explosive_grammars_are_refused(void) {
     static const char *const explosive[] = {
         "root ::= x{2000}\nx ::= \"a\"?",
@@ -157,6 +225,7 @@ int main(void) {
     CU_TestInfo tests[] = {
 #define T(name) {#name, name}
         T(ordinary_grammars_pass),
+        T(grammars_of_daily_use_pass),
         T(explosive_grammars_are_refused),
         T(long_grammars_are_judged_in_less_than_a_second),
         T(what_is_no_gbnf_is_left_to_libllama),
