@@ -260,6 +260,23 @@ static bool template_works(const char *text) {
     return llama_chat_apply_template(text, &message, 1, true, buf, sizeof buf) > 0;
 }
 
+/* Behind the sentence; as many whole names as there is room for. */
+static void list_templates(char *ret_why, size_t used) {
+    static const char more[] = " \u2026";
+    const char *known[128];
+    int32_t count = llama_chat_builtin_templates(known, 128);
+    for (int32_t i = 0; i < count && i < 128; i++) {
+        size_t room = TR_ENGINE_WHY_size - sizeof more;
+        if (used + 1 + strlen(known[i]) > room) {
+            if (used <= room) {
+                memcpy(ret_why + used, more, sizeof more);
+            }
+            return;
+        }
+        used += (size_t)snprintf(ret_why + used, TR_ENGINE_WHY_size - used, " %s", known[i]);
+    }
+}
+
 /* A model without a template still embeds and counts; one with a template that libllama does not
  * know would answer nonsense, so it is refused. */
 static tr_err choose_template(tr_engine *engine, char *ret_why) {
@@ -270,18 +287,11 @@ static tr_err choose_template(tr_engine *engine, char *ret_why) {
         return TR_OK;
     }
     if (!template_works(text)) {
-        char names[700] = "";
-        const char *known[128];
-        int32_t count = llama_chat_builtin_templates(known, 128);
-        size_t used = 0;
-        for (int32_t i = 0; i < count && i < 128 && used < sizeof names - 40; i++) {
-            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? " " : "",
-                                     known[i]);
-        }
-        snprintf(ret_why, TR_ENGINE_WHY_size,
-                 "%s: libllama does not know %s chat template: name one like it with "
-                 "chat_template (--chat-template), one of: %s",
-                 engine->spec.model_file, text == own ? "the model's" : "that", names);
+        int used = snprintf(ret_why, TR_ENGINE_WHY_size,
+                            "%s: libllama does not know %s chat template: name one like it with "
+                            "chat_template (--chat-template), one of:",
+                            engine->spec.model_file, text == own ? "the model's" : "that");
+        list_templates(ret_why, used > 0 ? (size_t)used : 0);
         return TR_ERR_UNSUPPORTED;
     }
     engine->template_text = tr_strndup(text, strlen(text));

@@ -131,8 +131,7 @@ static void leave_locals(tri_pool *p) {
 
 /* The model cannot be served by workers of this machine: says so to everyone who waits. */
 static void give_up(tr_self *self, tri_pool *p, tr_err err, const char *why) {
-    uint32_t most =
-        err == TR_ERR_CRASHED ? PAUSE_DOUBLINGS_CRASHED_max : PAUSE_DOUBLINGS_SAID_max;
+    uint32_t most = err == TR_ERR_CRASHED ? PAUSE_DOUBLINGS_CRASHED_max : PAUSE_DOUBLINGS_SAID_max;
     uint32_t doublings = p->failures < most ? p->failures : most;
     p->failed = true;
     p->failures++;
@@ -402,7 +401,7 @@ static void member_down(tr_self *self, tri_pool *p, tri_member **at, tr_err reas
             }
         } else if (reason != TR_OK && !m->was_ready && ++p->load_crashes >= LOAD_CRASHES_max &&
                    tri_pool_ready_members(p) == 0) {
-            char why[640];
+            char why[sizeof p->why];
             snprintf(why, sizeof why,
                      "workers of %s ended %u times in a row before they were ready: %s",
                      p->plan->spec.model, p->load_crashes, note->text);

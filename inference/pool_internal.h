@@ -66,7 +66,7 @@ typedef struct tri_worker_note {
     uint32_t context;
     uint32_t percent;
     uint8_t digest[32];
-    char text[512]; /* why it ended; "" */
+    char text[1024]; /* why it ended; "" */
 } tri_worker_note;
 
 typedef struct tri_stream_key {

@@ -76,7 +76,7 @@ typedef struct tri_pool {
     uint32_t failures; /* in a row */
     uint64_t retry_us;
     tr_err fail_err;
-    char why[640];
+    char why[1152];
     tri_askers loads, unloads;
     bool ever_joined;
     uint64_t idle_timer, grace_timer, patience_timer;

@@ -34,6 +34,19 @@ static uint32_t context_of(const tri_pool *pool) {
     return pool->plan->spec.context;
 }
 
+/* What is not as it was asked for; NULL = nothing. */
+static const char *why_of(const tri_pool *pool, char *buf, size_t size) {
+    uint32_t asked = pool->plan->spec.context, has = context_of(pool);
+    if (pool->failed) {
+        return pool->why;
+    }
+    if (pool->plan->spec.workers == 0 || has >= asked) {
+        return NULL;
+    }
+    snprintf(buf, size, "(configured: context %u, but the model was trained on %u)", asked, has);
+    return buf;
+}
+
 static void name_uint(tr_jsonw *w, const char *name, uint64_t number) {
     tr_jsonw_name(w, name);
     tr_jsonw_uint(w, number);
@@ -79,7 +92,8 @@ static void write_pool(tr_jsonw *w, const tri_pool *pool) {
     name_uint(w, "waiting", pool->line.waiting);
     name_uint(w, "granted", pool->line.granted);
     name_uint(w, "restarts", pool->restarts);
-    name_text(w, "why", pool->failed ? pool->why : NULL);
+    char smaller[96];
+    name_text(w, "why", why_of(pool, smaller, sizeof smaller));
     tr_jsonw_name(w, "workers");
     tr_jsonw_open(w, '[');
     for (const tri_member *m = pool->members; m != NULL; m = m->next) {

@@ -327,6 +327,12 @@ static tr_err pong_came(tr_self *self, tri_worker *w, const tr_ping *pong) {
         tr_log(TR_LOG_INFO, self, "a worker is ready",
                "model=%s worker=%s pid=%" PRId32 " sequences=%u context=%u", w->plan->spec.model,
                tr_id_format(tr_self_id(self), id), w->note.pid, w->note.sequences, w->note.context);
+        if (!w->note.joined && w->note.context < w->plan->spec.context) {
+            tr_log(TR_LOG_WARN, self,
+                   "the model's context is smaller than configured: it was trained on no more",
+                   "model=%s configured=%u context=%u", w->plan->spec.model, w->plan->spec.context,
+                   w->note.context);
+        }
     }
     return tell_pool(self, w);
 }

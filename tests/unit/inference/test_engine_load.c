@@ -118,6 +118,31 @@ static void unknown_chat_template_is_refused_with_the_fix(void) {
     CU_ASSERT_TRUE(why_has("chatml"));
     CU_ASSERT_EQUAL(load(file, "chatml"), TR_OK);
     CU_ASSERT_EQUAL(load(file, "nonsense"), TR_ERR_UNSUPPORTED);
+    CU_ASSERT_TRUE(why_has("vicuna"));
+    unlink(file);
+    free(file);
+}
+
+static void list_of_templates_ends_with_a_whole_name(void) {
+    char *file = rig_write(&(tr_tiny_spec){.kind = TR_TINY_CHAIN});
+    CU_ASSERT_EQUAL(load(file, "nonsense"), TR_ERR_UNSUPPORTED);
+    CU_ASSERT_TRUE(why_has("vicuna")); /* there is room for all */
+    char all[TR_ENGINE_WHY_size + 1];
+    snprintf(all, sizeof all, "%s ", why);
+    char path[700] = "/tmp";
+    while (strlen(path) < 600) {
+        strncat(path, "/.", sizeof path - strlen(path) - 1);
+    }
+    strncat(path, file + strlen("/tmp"), sizeof path - strlen(path) - 1);
+    CU_ASSERT_EQUAL(load(path, "nonsense"), TR_ERR_UNSUPPORTED);
+    CU_ASSERT_TRUE(why_has("one of: "));
+    char *end = strstr(why, " \u2026");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(end);
+    CU_ASSERT_STRING_EQUAL(end, " \u2026");
+    end[0] = '\0';
+    char last[64];
+    snprintf(last, sizeof last, "%.60s ", strrchr(why, ' '));
+    CU_ASSERT_PTR_NOT_NULL(strstr(all, last));
     unlink(file);
     free(file);
 }
@@ -183,6 +208,7 @@ int main(void) {
         T(every_truncation_is_noticed),
         T(corrupt_head_is_survived),
         T(unknown_chat_template_is_refused_with_the_fix),
+        T(list_of_templates_ends_with_a_whole_name),
         T(model_without_a_template_refuses_chats_only),
         T(progress_is_told_and_a_load_can_be_stopped),
         CU_TEST_INFO_NULL,

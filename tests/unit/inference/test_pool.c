@@ -153,6 +153,20 @@ static void a_file_that_stays_missing_is_not_tried_at_each_request(void) {
     tear_down();
 }
 
+static void a_context_smaller_than_configured_is_said(void) {
+    set_up(&plain, NULL);
+    load();
+    CU_ASSERT(status_has("\"why\":null"));
+    tear_down();
+    tr_pool_spec spec = plain;
+    spec.context = 99999;
+    set_up(&spec, NULL);
+    load();
+    CU_ASSERT(status_has("\"context\":512"));
+    CU_ASSERT(status_has("configured: context 99999, but the model was trained on 512"));
+    tear_down();
+}
+
 static void load_tries_a_failed_model_at_once(void) {
     set_up(&plain, &(pool_manner){.load_fails = "it is corrupt"});
     (void)reserved();
@@ -556,6 +570,7 @@ int main(void) {
         PUPPET_TEST(a_failed_model_is_tried_again_after_a_pause),
         PUPPET_TEST(a_file_that_comes_late_is_noticed_however_often_it_was_missed),
         PUPPET_TEST(a_file_that_stays_missing_is_not_tried_at_each_request),
+        PUPPET_TEST(a_context_smaller_than_configured_is_said),
         PUPPET_TEST(load_tries_a_failed_model_at_once),
         PUPPET_TEST(a_program_that_is_not_there_is_said),
         PUPPET_TEST(workers_that_die_loading_again_and_again_fail_the_model),
