@@ -1,8 +1,11 @@
 /*
  * The daemon inside this program: no second process to start or to find, no socket. The client
  * talks to it as to any other, only by an inproc:// address. Arguments: the model, the prompt, and
- * a GGUF file of one's own, which is the model "mine".
- * cc embedded.c $(pkg-config --cflags --libs trouped)
+ * a GGUF file of one's own, which is the model "mine". Local models run in troupe-worker processes:
+ * it is looked for beside this program, in bin/ beside libtrouped's lib/, and in PATH; where it
+ * lies elsewhere, options.worker_program names it.
+ * cc embedded.c $(pkg-config --cflags --libs trouped) \
+ *    -Wl,-rpath,$(pkg-config --variable=libdir trouped)
  */
 #include <stdio.h>
 #include <troupe.h>

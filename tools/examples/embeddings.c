@@ -1,4 +1,7 @@
-/* How alike three sentences are: the cosine of their embeddings. */
+/*
+ * How alike three sentences are: the cosine of their embeddings.
+ * cc embeddings.c $(pkg-config --cflags --libs troupe) -lm
+ */
 #include <math.h>
 #include <stdio.h>
 #include <troupe.h>
