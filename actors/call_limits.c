@@ -5,6 +5,8 @@
  *
  * Called by the other parts of the call; on its shard.
  */
+#include <string.h>
+
 #include "actors/call_internal.h"
 
 /* Whether the present backend has to read all that was before its first own token. */
@@ -17,8 +19,17 @@ typedef struct limit {
     tr_err err; /* TR_OK: no end of anything; the call pauses, knocks again or tries again */
     const char *text;
     uint32_t ms;
-    bool whole; /* the request's own end, whatever attempts are left */
+    const char *advice; /* NULL = none */
+    bool whole;         /* the request's own end, whatever attempts are left */
 } limit;
+
+static const char *first_token_advice(const tri_call *c) {
+    return strcmp(tri_call_target(c)->provider, "local") == 0
+               ? " (a long prompt takes a local model long to read: raise timeouts.first_token in "
+                 "the configuration, or the request's first_token_ms)"
+               : " (the limit is timeouts.first_token in the configuration, or the request's "
+                 "first_token_ms)";
+}
 
 static limit next_limit(const tri_call *c) {
     limit total = {.due_us = c->began_us + (uint64_t)c->head.total_ms * 1000,
@@ -45,7 +56,8 @@ static limit next_limit(const tri_call *c) {
         phase = (limit){.due_us = c->submitted_us + (uint64_t)c->head.first_token_ms * 1000,
                         .err = TR_ERR_TIMEOUT,
                         .text = "no first token came within",
-                        .ms = c->head.first_token_ms};
+                        .ms = c->head.first_token_ms,
+                        .advice = first_token_advice(c)};
     } else {
         phase = (limit){.due_us = c->progress_us + (uint64_t)c->head.idle_ms * 1000,
                         .err = TR_ERR_TIMEOUT,
@@ -95,7 +107,8 @@ tr_err tri_call_time_came(tr_self *self, tri_call *c, uint64_t id) {
         return too_late(self, c, &now);
     }
     if (now.err != TR_OK) {
-        return tri_call_attempt_failedf(self, c, now.err, false, "%s %u ms", now.text, now.ms);
+        return tri_call_attempt_failedf(self, c, now.err, false, "%s %u ms%s", now.text, now.ms,
+                                        now.advice != NULL ? now.advice : "");
     }
     if (c->state == TRI_CALL_RESERVING) {
         return tri_call_knock(self, c);

@@ -330,7 +330,9 @@ static void first_token_limit_is_an_attempts(void) {
         settled(&r.call.gate, n, TR_ERR_TIMEOUT);
         wait_ms(&r, 4);
     }
-    failed(&r, TR_ERR_TIMEOUT, 2, "local/tiny", "no first token came within 1000 ms");
+    failed(&r, TR_ERR_TIMEOUT, 2, "local/tiny",
+           "no first token came within 1000 ms (a long prompt takes a local model long to read: "
+           "raise timeouts.first_token in the configuration, or the request's first_token_ms)");
     down(&r);
 }
 
