@@ -763,25 +763,6 @@ static void a_failed_allocation_fails_one_request(void) {
     CU_ASSERT(n > 20);
 }
 
-static void a_spec_says_what_is_wrong_with_it(void) {
-    tr_provider_spec spec;
-    char why[200];
-    CU_ASSERT_EQUAL(tr_provider_spec_init("a/b", "openai", NULL, NULL, &spec, why, sizeof(why)),
-                    TR_ERR_INVALID);
-    CU_ASSERT_EQUAL(tr_provider_spec_init("box", "nonsense", NULL, NULL, &spec, why, sizeof(why)),
-                    TR_ERR_NOT_FOUND);
-    CU_ASSERT_PTR_NOT_NULL(strstr(why, "nonsense"));
-    CU_ASSERT_EQUAL(tr_provider_spec_init("box", "openai", "box:1", NULL, &spec, why, sizeof(why)),
-                    TR_ERR_INVALID);
-    CU_ASSERT_EQUAL(tr_provider_spec_init("box", "openai", NULL, "A=b", &spec, why, sizeof(why)),
-                    TR_ERR_INVALID);
-    CU_ASSERT_EQUAL(tr_provider_spec_init("openai", NULL, NULL, "MY_KEY", &spec, why, sizeof(why)),
-                    TR_OK);
-    const char *env = NULL;
-    CU_ASSERT_FALSE(tr_provider_has_key(&spec, &env));
-    CU_ASSERT_STRING_EQUAL(env, "MY_KEY");
-}
-
 int main(void) {
     static const tr_memory memory = {.resize = test_resize, .release = test_release};
     tr_memory_set(&memory);
@@ -809,7 +790,6 @@ int main(void) {
     CU_ADD_TEST(suite, a_whole_answer_has_the_total_time_for_its_first_byte);
     CU_ADD_TEST(suite, bad_requests_are_refused_before_anything_is_sent);
     CU_ADD_TEST(suite, a_failed_allocation_fails_one_request);
-    CU_ADD_TEST(suite, a_spec_says_what_is_wrong_with_it);
     CU_basic_set_mode(CU_BRM_NORMAL);
     CU_basic_run_tests();
     int failed = (int)CU_get_number_of_failures();
