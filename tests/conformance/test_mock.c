@@ -356,6 +356,7 @@ static void a_reader_without_credit_stops_the_server(void) {
     CU_ASSERT_EQUAL(s->terminals, 0);
     tr_probe_run(probe, cancel_now, s);
     ms_until_aborted(aborted + 1);
+    CU_ASSERT_FATAL(tr_probe_await(probe, ended, s)); /* its last word is for no later stream */
 }
 
 static void streams_run_side_by_side(void) {
