@@ -212,6 +212,36 @@ void tri_write_extra(tr_jsonw *w, tr_str extra, const char *const *reserved) {
     tr_json_free(json);
 }
 
+void tri_write_tools(tr_jsonw *w, const tr_chat *chat) {
+    static const char *const reserved[] = {"type", "function", NULL};
+    static const char *const inside[] = {"name", "description", "parameters", NULL};
+    tr_jsonw_name(w, "tools");
+    tr_jsonw_open(w, '[');
+    for (size_t i = 0; i < chat->tool_count; i++) {
+        const tr_tool *tool = &chat->tools[i];
+        tr_jsonw_open(w, '{');
+        tr_jsonw_name(w, "type");
+        tr_jsonw_text(w, "function");
+        tr_jsonw_name(w, "function");
+        tr_jsonw_open(w, '{');
+        tr_jsonw_name(w, "name");
+        tr_jsonw_str(w, tool->name);
+        if (tool->description.ptr != NULL) {
+            tr_jsonw_name(w, "description");
+            tr_jsonw_str(w, tool->description);
+        }
+        if (tool->parameters.ptr != NULL) {
+            tr_jsonw_name(w, "parameters");
+            tr_jsonw_raw(w, tool->parameters);
+        }
+        tri_write_extra(w, tool->function_extra, inside);
+        tr_jsonw_close(w, '}');
+        tri_write_extra(w, tool->extra, reserved);
+        tr_jsonw_close(w, '}');
+    }
+    tr_jsonw_close(w, ']');
+}
+
 void tri_write_double(tr_jsonw *w, const tr_json_value *own, const char *name, double number) {
     if (!isnan(number) && tr_json_get(own, name) == NULL) {
         tr_jsonw_name(w, name);

@@ -51,6 +51,8 @@ bool tri_has_word(tr_str object, const char *name, const char *word);
 /* Numbers that were given, under a name that the user did not use in `own` (which may be NULL). */
 void tri_write_double(tr_jsonw *w, const tr_json_value *own, const char *name, double number);
 void tri_write_int(tr_jsonw *w, const tr_json_value *own, const char *name, int64_t number);
+/* The request's tools as `tools`, in OpenAI's form, with their own fields. */
+void tri_write_tools(tr_jsonw *w, const tr_chat *chat);
 /* Whether a schema takes any object at all: the older "JSON mode". */
 bool tri_any_object(tr_str schema);
 

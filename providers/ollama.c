@@ -376,39 +376,10 @@ static void write_think(writer *writer) {
 }
 
 static void write_tools(writer *writer) {
-    static const char *const reserved[] = {"type", "function", NULL};
-    static const char *const inside[] = {"name", "description", "parameters", NULL};
     const tr_chat *chat = writer->in->chat;
-    tr_jsonw *w = &writer->w;
-    if (chat->tool_count == 0 || tri_same(chat->tool_choice, "\"none\"") ||
-        !ours(writer, "tools")) {
-        return;
+    if (chat->tool_count > 0 && !tri_same(chat->tool_choice, "\"none\"") && ours(writer, "tools")) {
+        tri_write_tools(&writer->w, chat);
     }
-    tr_jsonw_name(w, "tools");
-    tr_jsonw_open(w, '[');
-    for (size_t i = 0; i < chat->tool_count; i++) {
-        const tr_tool *tool = &chat->tools[i];
-        tr_jsonw_open(w, '{');
-        tr_jsonw_name(w, "type");
-        tr_jsonw_text(w, "function");
-        tr_jsonw_name(w, "function");
-        tr_jsonw_open(w, '{');
-        tr_jsonw_name(w, "name");
-        tr_jsonw_str(w, tool->name);
-        if (tool->description.ptr != NULL) {
-            tr_jsonw_name(w, "description");
-            tr_jsonw_str(w, tool->description);
-        }
-        if (tool->parameters.ptr != NULL) {
-            tr_jsonw_name(w, "parameters");
-            tr_jsonw_raw(w, tool->parameters);
-        }
-        tri_write_extra(w, tool->function_extra, inside);
-        tr_jsonw_close(w, '}');
-        tri_write_extra(w, tool->extra, reserved);
-        tr_jsonw_close(w, '}');
-    }
-    tr_jsonw_close(w, ']');
 }
 
 /* --- messages --- */

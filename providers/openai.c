@@ -16,6 +16,7 @@
 
 #include "providers/anthropic.h"
 #include "providers/gemini.h"
+#include "providers/codec.h"
 #include "providers/openai_internal.h"
 #include "providers/responses.h"
 
@@ -37,7 +38,6 @@ static void write_turn(tr_jsonw *w, const tr_turn *turn);
 static void write_content(tr_jsonw *w, const tr_turn *turn);
 static void write_calls(tr_jsonw *w, const tr_turn *turn);
 static void write_embed(writer *writer);
-static void write_extra(tr_jsonw *w, tr_str extra, const char *const *reserved);
 static bool ours(const writer *writer, const char *name);
 
 const tr_dialect tr_dialect_openai = {
@@ -158,7 +158,7 @@ static void write_chat(writer *writer) {
     }
     write_sampling(writer);
     write_tools(writer);
-    write_extra(w, chat->extra, reserved);
+    tri_write_extra(w, chat->extra, reserved);
     tr_jsonw_close(w, '}');
 }
 
@@ -288,35 +288,8 @@ static bool any_object(tr_str schema) {
 
 static void write_tools(writer *writer) {
     const tr_chat *chat = writer->in->chat;
-    static const char *const reserved[] = {"type", "function", NULL};
-    static const char *const inside[] = {"name", "description", "parameters", NULL};
-    tr_jsonw *w = &writer->w;
     if (chat->tool_count > 0 && ours(writer, "tools")) {
-        tr_jsonw_name(w, "tools");
-        tr_jsonw_open(w, '[');
-        for (size_t i = 0; i < chat->tool_count; i++) {
-            const tr_tool *tool = &chat->tools[i];
-            tr_jsonw_open(w, '{');
-            tr_jsonw_name(w, "type");
-            tr_jsonw_text(w, "function");
-            tr_jsonw_name(w, "function");
-            tr_jsonw_open(w, '{');
-            tr_jsonw_name(w, "name");
-            tr_jsonw_str(w, tool->name);
-            if (tool->description.ptr != NULL) {
-                tr_jsonw_name(w, "description");
-                tr_jsonw_str(w, tool->description);
-            }
-            if (tool->parameters.ptr != NULL) {
-                tr_jsonw_name(w, "parameters");
-                tr_jsonw_raw(w, tool->parameters);
-            }
-            write_extra(w, tool->function_extra, inside);
-            tr_jsonw_close(w, '}');
-            write_extra(w, tool->extra, reserved);
-            tr_jsonw_close(w, '}');
-        }
-        tr_jsonw_close(w, ']');
+        tri_write_tools(&writer->w, chat);
     }
     write_raw(writer, "tool_choice", chat->tool_choice);
 }
@@ -339,7 +312,7 @@ static void write_turn(tr_jsonw *w, const tr_turn *turn) {
         tr_jsonw_name(w, "tool_call_id");
         tr_jsonw_str(w, turn->tool_call_id);
     }
-    write_extra(w, turn->extra, reserved);
+    tri_write_extra(w, turn->extra, reserved);
     tr_jsonw_close(w, '}');
 }
 
@@ -377,11 +350,11 @@ static void write_content(tr_jsonw *w, const tr_turn *turn) {
             tr_jsonw_open(w, '{');
             tr_jsonw_name(w, "url");
             tr_jsonw_str(w, part->url);
-            write_extra(w, part->image_extra, inside);
+            tri_write_extra(w, part->image_extra, inside);
             tr_jsonw_close(w, '}');
             break;
         }
-        write_extra(w, part->extra, reserved);
+        tri_write_extra(w, part->extra, reserved);
         tr_jsonw_close(w, '}');
     }
     tr_jsonw_close(w, ']');
@@ -404,9 +377,9 @@ static void write_calls(tr_jsonw *w, const tr_turn *turn) {
         tr_jsonw_str(w, call->name);
         tr_jsonw_name(w, "arguments");
         tr_jsonw_str(w, call->arguments.ptr == NULL ? (tr_str){"{}", 2} : call->arguments);
-        write_extra(w, call->function_extra, inside);
+        tri_write_extra(w, call->function_extra, inside);
         tr_jsonw_close(w, '}');
-        write_extra(w, call->extra, reserved);
+        tri_write_extra(w, call->extra, reserved);
         tr_jsonw_close(w, '}');
     }
     tr_jsonw_close(w, ']');
@@ -429,33 +402,6 @@ static void write_embed(writer *writer) {
         tr_jsonw_name(w, "encoding_format");
         tr_jsonw_text(w, "float");
     }
-    write_extra(w, chat->extra, reserved);
+    tri_write_extra(w, chat->extra, reserved);
     tr_jsonw_close(w, '}');
-}
-
-/* The members of a raw object that nobody else writes. */
-static void write_extra(tr_jsonw *w, tr_str extra, const char *const *reserved) {
-    tr_json *json = NULL;
-    if (extra.ptr == NULL) {
-        return;
-    }
-    tr_err err = tr_json_parse(extra.ptr, extra.size, &json, NULL);
-    if (err != TR_OK) {
-        w->err = w->err == TR_OK ? err : w->err;
-        return;
-    }
-    const tr_json_value *value = tr_json_first(tr_json_root(json));
-    for (; value != NULL; value = tr_json_next(value)) {
-        tr_str name = tr_json_name(value);
-        bool taken = false;
-        for (size_t i = 0; reserved[i] != NULL && !taken; i++) {
-            taken =
-                name.size == strlen(reserved[i]) && memcmp(name.ptr, reserved[i], name.size) == 0;
-        }
-        if (!taken) {
-            tr_jsonw_name_str(w, name);
-            tr_jsonw_raw(w, tr_json_raw(value));
-        }
-    }
-    tr_json_free(json);
 }
