@@ -108,6 +108,7 @@ static void set_limits(limiter_plan *plan, const tr_provider_limit *limit) {
     atomic_store_explicit(&plan->now.rpm, limit->rpm, memory_order_relaxed);
     atomic_store_explicit(&plan->now.tpm, limit->tpm, memory_order_relaxed);
     atomic_store_explicit(&plan->now.burst, limit->burst, memory_order_relaxed);
+    atomic_store_explicit(&plan->now.adaptive, limit->adaptive, memory_order_relaxed);
 }
 
 static void plan_limiter(tr_company *c, const tr_provider_limit *limit) {

@@ -14,8 +14,8 @@ typedef struct tr_company tr_company;
 
 typedef struct tr_provider_limit {
     char name[TR_ACTOR_NAME_max - 15];
-    uint32_t at_once;         /* >= 1 */
-    uint32_t rpm, tpm, burst; /* 0: protocol/gate.h's tr_limit */
+    uint32_t at_once;                   /* >= 1 */
+    uint32_t rpm, tpm, burst, adaptive; /* 0: protocol/gate.h's tr_limit */
 } tr_provider_limit;
 
 typedef struct tr_company_spec {

@@ -515,6 +515,7 @@ static tr_err read_limit(tr_self *self, control *c, const tr_json_value *request
         {"rpm", TR_LIMIT_RPM, 0, TR_RATE_max, &c->limit.rpm},
         {"tpm", TR_LIMIT_TPM, 0, TR_RATE_max, &c->limit.tpm},
         {"burst", TR_LIMIT_BURST, 0, TR_REQUESTS_max, &c->limit.burst},
+        {"adaptive", TR_LIMIT_ADAPTIVE, 0, 1, &c->limit.adaptive},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         const tr_json_value *value = tr_json_get(request, fields[i].name);

@@ -7,6 +7,7 @@
 #ifndef TR_ACTORS_HEALTH_H
 #define TR_ACTORS_HEALTH_H
 
+#include "actors/aimd.h"
 #include "actors/breaker.h"
 #include "actors/budget.h"
 #include "protocol/limits.h"
@@ -21,6 +22,7 @@ typedef struct tr_health_target {
     uint32_t running;  /* of them, those that were granted */
     tr_breaker breaker;
     tr_budget budget;
+    tr_pace pace;
     uint32_t first_token_ms; /* a moving average; 0 = none has come */
     uint32_t failed;         /* in a row, when the breaker opened last */
     char why[256];           /* the last failure's sentence */

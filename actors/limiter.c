@@ -38,8 +38,10 @@ static void refresh(tri_limiter *l, uint64_t now_us) {
     tr_limit limits = {.at_once = load(&now->at_once),
                        .rpm = load(&now->rpm),
                        .tpm = load(&now->tpm),
-                       .burst = load(&now->burst)};
+                       .burst = load(&now->burst),
+                       .adaptive = load(&now->adaptive)};
     if (memcmp(&limits, &l->limits, sizeof limits) != 0) {
+        l->aimd = limits.adaptive != 0 ? l->aimd : (tr_aimd){0};
         l->limits = limits;
         tr_gcra_set(&l->requests, limits.rpm, limits.burst, now_us);
         tr_gcra_set(&l->tokens, limits.tpm, 0, now_us);
@@ -60,6 +62,13 @@ static void change(tri_limiter *l, const tr_limit *limit) {
     if ((limit->flags & TR_LIMIT_BURST) != 0) {
         store(&now->burst, limit->burst);
     }
+    if ((limit->flags & TR_LIMIT_ADAPTIVE) != 0) {
+        store(&now->adaptive, limit->adaptive);
+    }
+}
+
+uint32_t tri_limiter_slots(const tri_limiter *l) {
+    return l->limits.adaptive != 0 ? tr_aimd_slots(&l->aimd, l->limits.at_once) : l->limits.at_once;
 }
 
 /* --- what the provider said --- */
@@ -195,7 +204,7 @@ static void take(tr_self *self, tri_limiter *l, tri_grant *g) {
 static void grant_waiting(tr_self *self, tri_limiter *l) {
     tri_grant *g = NULL;
     refresh(l, tr_now_us(self)); /* there may be more slots than a moment ago */
-    while (l->line.used < l->limits.at_once &&
+    while (l->line.used < tri_limiter_slots(l) &&
            (g = (tri_grant *)tr_line_next(&l->line, self)) != NULL) {
         uint64_t wait = wait_us(l, g, tr_now_us(self));
         if (wait > 0) {
@@ -336,6 +345,22 @@ static void give_up(tr_self *self, tri_limiter *l, const tr_health_target *targe
     tr_line_refuse_some(&l->line, self, unasked, &o);
 }
 
+/* What the end of a granted request tells about how many the provider bears. */
+static void adapt(tr_self *self, tri_limiter *l, const tri_grant *g, const tr_settle *settle) {
+    if (l->limits.adaptive == 0 || (settle->flags & TR_SETTLE_UNUSED) != 0) {
+        return;
+    }
+    bool late = settle->first_token_ms > 0 &&
+                tr_pace_is_late(&g->target->pace, settle->first_token_ms * 1000ULL);
+    uint32_t before = tri_limiter_slots(l);
+    if (tr_aimd_ended(&l->aimd, (tr_err)settle->err, late, l->line.used, l->limits.at_once,
+                      g->granted_us, tr_now_us(self)) &&
+        tr_log_on(TR_LOG_INFO)) {
+        tr_log(TR_LOG_INFO, self, "fewer requests run at once", "target=%s/%s slots=%u before=%u",
+               l->args.provider, g->target->model, tri_limiter_slots(l), before);
+    }
+}
+
 /* True: the target's breaker has opened. */
 static bool settle_grant(tr_self *self, tri_limiter *l, tri_grant *g, const tr_msg *msg) {
     const tr_settle *settle = (const tr_settle *)msg->data;
@@ -351,6 +376,7 @@ static bool settle_grant(tr_self *self, tri_limiter *l, tri_grant *g, const tr_m
     if (settle->first_token_ms > 0) {
         tr_health_first_token(g->target, settle->first_token_ms);
     }
+    adapt(self, l, g, settle);
     bool hasty = settle->err == TR_ERR_TIMEOUT && now_us - g->granted_us < PATIENCE_US;
     tr_verdict verdict = unused || hasty
                              ? TR_VERDICT_NONE
@@ -412,6 +438,7 @@ static tr_err init(tr_self *self, void *state, const void *args) {
         store(&l->own.rpm, l->args.rpm);
         store(&l->own.tpm, l->args.tpm);
         store(&l->own.burst, l->args.burst);
+        store(&l->own.adaptive, l->args.adaptive);
         l->args.now = &l->own;
     }
     refresh(l, tr_now_us(self));

@@ -4,7 +4,8 @@
  * far as those are limited, and never sooner than the provider's own headers allow. The others wait
  * in line (runtime/line.h): by priority, then one client after the other; beyond `waiting_max` they
  * are refused, as are those whose target does not answer (health.h). A waiter whose deadline has
- * passed is dropped.
+ * passed is dropped. An adaptive one grants fewer than `at_once` while that many are too many for
+ * the provider (aimd.h).
  */
 #ifndef TR_ACTORS_LIMITER_H
 #define TR_ACTORS_LIMITER_H
@@ -24,13 +25,13 @@
 /* Limits that may change while it runs. Each a number by itself: relaxed. Only a limiter's LIMIT
  * and tr_company_set_limit write them. */
 typedef struct tr_limits_now {
-    _Atomic uint32_t at_once, rpm, tpm, burst;
+    _Atomic uint32_t at_once, rpm, tpm, burst, adaptive;
 } tr_limits_now;
 
 typedef struct tr_limiter_args {
     char provider[TR_ACTOR_NAME_max - 15]; /* backends are "provider:<provider>:<shard>" */
     uint32_t at_once;                      /* >= 1 */
-    uint32_t rpm, tpm, burst;              /* 0: tr_limit's */
+    uint32_t rpm, tpm, burst, adaptive;    /* 0: tr_limit's */
     uint32_t waiting_max;
     /* Where the four stand now, so that a limiter that is started again finds them; NULL = they are
      * its own. Lives as long as the limiter's supervisor. */

@@ -3,6 +3,7 @@
 #ifndef TR_ACTORS_LIMITER_INTERNAL_H
 #define TR_ACTORS_LIMITER_INTERNAL_H
 
+#include "actors/aimd.h"
 #include "actors/gcra.h"
 #include "actors/health.h"
 #include "actors/limiter.h"
@@ -32,9 +33,13 @@ typedef struct tri_limiter {
     tr_gcra requests, tokens;
     tri_learned requests_learned, tokens_learned;
     tr_health health;
+    tr_aimd aimd;
     uint64_t reserved; /* tokens of granted requests that are not settled */
     uint64_t timer, timer_due_us;
 } tri_limiter;
+
+/* limiter.c: how many may run now. */
+uint32_t tri_limiter_slots(const tri_limiter *limiter);
 
 /* limiter_status.c */
 tr_err tri_limiter_tell_status(tr_self *self, const tri_limiter *limiter, const tr_msg *asked);

@@ -58,6 +58,9 @@ tr_err tri_limiter_tell_status(tr_self *self, const tri_limiter *l, const tr_msg
     number(&w, "rpm", l->limits.rpm);
     number(&w, "tpm", l->limits.tpm);
     number(&w, "burst", l->limits.burst);
+    if (l->limits.adaptive != 0) {
+        number(&w, "adaptive", tri_limiter_slots(l));
+    }
     number(&w, "tokens_reserved", l->reserved);
     if (l->limits.rpm > 0) {
         number(&w, "requests_free", tr_gcra_free(&l->requests, now_us));

@@ -90,14 +90,15 @@ enum {
     TR_LIMIT_RPM = 2,
     TR_LIMIT_TPM = 4,
     TR_LIMIT_BURST = 8,
+    TR_LIMIT_ADAPTIVE = 16,
 };
 typedef struct tr_limit {
     uint32_t flags;
-    uint32_t at_once; /* >= 1 */
-    uint32_t rpm;     /* requests a minute; 0 = no limit, here and below */
-    uint32_t tpm;     /* tokens a minute */
-    uint32_t burst;   /* requests at once; 0 = what a second brings */
-    uint32_t reserved;
+    uint32_t at_once;  /* >= 1 */
+    uint32_t rpm;      /* requests a minute; 0 = no limit, here and below */
+    uint32_t tpm;      /* tokens a minute */
+    uint32_t burst;    /* requests at once; 0 = what a second brings */
+    uint32_t adaptive; /* 1 = fewer than at_once while the provider shows that they are too many */
 } tr_limit;
 
 _Static_assert(sizeof(tr_reserve) == 32, "gate");

@@ -39,7 +39,7 @@ typedef struct tri_args {
     size_t stop_count;
     double temperature, top_p;
     int64_t seed;
-    int64_t rpm, tpm, burst; /* -1 = not given */
+    int64_t rpm, tpm, burst, adaptive; /* -1 = not given */
     uint32_t max_tokens;
     uint32_t timeout_ms, retries;
     uint32_t at_once;

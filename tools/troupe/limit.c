@@ -45,6 +45,9 @@ void tri_print_open_targets(const tr_json_value *part) {
 static void print_limiter(const tr_json_value *part) {
     printf("%.*s\n  %lld of %lld slots in use, %lld waiting\n", STR(part, "provider"),
            tri_int_of(part, "used"), tri_int_of(part, "at_once"), tri_int_of(part, "waiting"));
+    if (tr_json_get(part, "adaptive") != NULL) {
+        printf("  adaptive: %lld of them may be used now\n", tri_int_of(part, "adaptive"));
+    }
     print_rate(part, "requests", "rpm", "requests_free");
     print_rate(part, "tokens", "tpm", "tokens_free");
     print_learned(part, "requests");
@@ -80,6 +83,7 @@ int tri_cmd_limit(const tri_args *args) {
     add(&w, "rpm", args->rpm);
     add(&w, "tpm", args->tpm);
     add(&w, "burst", args->burst);
+    add(&w, "adaptive", args->adaptive);
     tr_jsonw_close(&w, '}');
     if (tr_jsonw_take(&w, &request, NULL) != TR_OK) {
         request = NULL;

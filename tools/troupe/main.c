@@ -43,7 +43,7 @@ const tri_command tri_commands[] = {
     {"status", "", "version, sockets, models, and the provider keys that the daemon sees",
      CONNECTING, tri_cmd_status},
     {"limit", "PROVIDER", "show or change how much of a provider may be used",
-     "rpm tpm burst at-once" CONNECTING, tri_cmd_limit},
+     "rpm tpm burst at-once adaptive" CONNECTING, tri_cmd_limit},
     {"log-level", "error|warn|info|debug", "change what the daemon logs", CONNECTING,
      tri_cmd_log_level},
     {"version", "", "the versions of this program and of the daemon", CONNECTING, tri_cmd_version},
@@ -72,6 +72,7 @@ enum {
     RPM,
     TPM,
     BURST,
+    ADAPTIVE,
     JSON,
     SOCKET,
     TOKEN_FILE,
@@ -131,6 +132,10 @@ const tri_option tri_options_known[] = {
      "N",
      "of --rpm so many at once; 0 = what a second brings",
      "a whole number from 0 to 65536"},
+    {{"adaptive", WITH, NULL, ADAPTIVE},
+     "on|off",
+     "fewer at once while the provider shows that they are too many",
+     "on or off"},
     {{"once", no_argument, NULL, ONCE}, NULL, "print once and end", NULL},
     {{"config", WITH, NULL, CONFIG}, "FILE", "the daemon's configuration", NULL},
     {{"socket", WITH, NULL, SOCKET}, "URL", "the daemon's ipc://, tcp:// or tls+tcp:// URL", NULL},
@@ -270,6 +275,9 @@ static bool set_number(tri_args *args, int option, const char *text) {
         return parse_number(text, 0, TR_RATE_max, &args->tpm);
     case BURST:
         return parse_number(text, 0, TR_REQUESTS_max, &args->burst);
+    case ADAPTIVE:
+        args->adaptive = strcmp(text, "on") == 0 ? 1 : 0;
+        return args->adaptive == 1 || strcmp(text, "off") == 0;
     case MAX_TOKENS:
         if (!parse_number(text, 1, INT32_MAX, &number)) {
             return false;
@@ -412,6 +420,7 @@ static int run(const tri_command *command, int argc, char **argv) {
                      .rpm = -1,
                      .tpm = -1,
                      .burst = -1,
+                     .adaptive = -1,
                      .retries = TR_RETRIES_DEFAULT};
     int status = read_options(command, argc, argv, &args);
     if (status >= 0) {

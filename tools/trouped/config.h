@@ -29,6 +29,7 @@ typedef struct tr_config_provider {
     tr_config_strings keys;
     uint64_t at_once;
     uint64_t rpm, tpm, burst; /* 0 = no limit; burst 0 = what a second brings */
+    bool adaptive;
 } tr_config_provider;
 
 typedef struct tr_config_local {

@@ -69,6 +69,15 @@ static const tri_field provider_fields[] = {
      .max = TR_REQUESTS_max,
      .text = "Requests that rpm lets start at the same time after a pause; 0 = what a second "
              "brings, at least one."},
+    {.name = "adaptive",
+     .type = TRI_FIELD_SWITCH,
+     .offset = offsetof(tr_config_provider, adaptive),
+     .otherwise = "false",
+     .example = "true",
+     .at_reload = true,
+     .text = "Find out how many of at_once the provider bears: half as many after it said that "
+             "they are too many (429, 503, 529), a tenth fewer when first tokens come late, one "
+             "more after each round that went well."},
 };
 static const tri_section provider_section = {
     .fields = provider_fields,

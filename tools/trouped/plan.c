@@ -35,7 +35,8 @@ tr_provider_limit tri_plan_limit(const tr_config *config, const char *provider) 
         limit = (tr_provider_limit){.at_once = (uint32_t)given->at_once,
                                     .rpm = (uint32_t)given->rpm,
                                     .tpm = (uint32_t)given->tpm,
-                                    .burst = (uint32_t)given->burst};
+                                    .burst = (uint32_t)given->burst,
+                                    .adaptive = given->adaptive};
     }
     snprintf(limit.name, sizeof limit.name, "%s", provider);
     return limit;

@@ -35,7 +35,7 @@ static void apply_limits(tr_daemon *d, const tr_config *config) {
         tr_provider_limit *had = &d->limits[i];
         tr_provider_limit limit = tri_plan_limit(config, had->name);
         if (limit.at_once != had->at_once || limit.rpm != had->rpm || limit.tpm != had->tpm ||
-            limit.burst != had->burst) {
+            limit.burst != had->burst || limit.adaptive != had->adaptive) {
             *had = limit;
             (void)tr_company_set_limit(d->company, &limit);
         }

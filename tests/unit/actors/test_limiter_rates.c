@@ -543,6 +543,28 @@ static void any_failed_allocation_leaves_no_reservation(void) {
     CU_ASSERT(granted > 60 && refused > 0 && lived > 40);
 }
 
+static void adaptive_limiter_halves_its_slots_when_the_provider_has_too_much_to_do(void) {
+    rig r;
+    up(&r, (tr_limiter_args){.at_once = 8, .adaptive = 1});
+    for (uint64_t i = 1; i <= 8; i++) {
+        reserve(&r, (wish){.ref = i, .model = "m"});
+        expect_granted(&r, i);
+    }
+    expect_status(&r, "\"adaptive\":8,");
+    settle(&r, 1, (tr_settle){.err = TR_ERR_OVERLOADED}, "");
+    settle(&r, 2, (tr_settle){.err = TR_ERR_OVERLOADED}, ""); /* of the same round */
+    expect_status(&r, "\"adaptive\":4,");
+    reserve(&r, (wish){.ref = 9, .model = "m"});
+    expect_nothing(&r); /* six run */
+    for (uint64_t i = 3; i <= 5; i++) {
+        settle(&r, i, (tr_settle){.err = TR_OK, .progressed = 1}, "");
+    }
+    expect_granted(&r, 9);
+    reserve(&r, (wish){.ref = 10, .model = "m"});
+    expect_nothing(&r);
+    down(&r);
+}
+
 int main(void) {
     stand_in_memory();
     static const puppet_test tests[] = {
@@ -564,6 +586,7 @@ int main(void) {
         PUPPET_TEST(limits_change_while_it_runs),
         PUPPET_TEST(more_models_than_it_can_watch_are_served_all_the_same),
         PUPPET_TEST(any_failed_allocation_leaves_no_reservation),
+        PUPPET_TEST(adaptive_limiter_halves_its_slots_when_the_provider_has_too_much_to_do),
     };
     return puppet_main("limiter rates", tests, sizeof tests / sizeof *tests);
 }
