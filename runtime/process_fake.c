@@ -12,6 +12,7 @@
 #include "protocol/assert.h"
 #include "runtime/memory.h"
 #include "runtime/node.h"
+#include "runtime/process_internal.h"
 
 #define PID_first 1000
 
@@ -27,6 +28,8 @@ struct tr_process {
     bool started;
     bool ended;
     bool abandoned;
+    size_t output_size;
+    char output[TR_PROCESS_OUTPUT_max];
 };
 
 struct tr_fake_processes {
@@ -139,6 +142,10 @@ static void send_signal(tr_process *process, int number) {
     }
 }
 
+static void output(tr_process *process, char *buf, size_t size) {
+    tri_process_tell_output(process->output, process->output_size, buf, size);
+}
+
 static void abandon(tr_process *process) {
     TR_ASSERT(!process->abandoned);
     if (process->ended) {
@@ -160,8 +167,11 @@ static void free_table(tr_process_table *table) {
 tr_fake_processes *tr_fake_processes_new(const tr_fake_hooks *hooks) {
     tr_fake_processes *fakes = tr_zalloc(sizeof *fakes);
     if (fakes != NULL) {
-        fakes->table = (tr_process_table){
-            .spawn = spawn, .kill = send_signal, .abandon = abandon, .free = free_table};
+        fakes->table = (tr_process_table){.spawn = spawn,
+                                          .kill = send_signal,
+                                          .output = output,
+                                          .abandon = abandon,
+                                          .free = free_table};
         fakes->next_pid = PID_first;
         if (hooks != NULL) {
             fakes->hooks = *hooks;
@@ -234,5 +244,14 @@ bool tr_fake_process_exit(tr_fake_processes *fakes, int32_t pid, int32_t code, i
     end_process(process,
                 &(tr_process_event){
                     .event = TR_PROCESS_EXITED, .pid = pid, .code = code, .signal = signal});
+    return true;
+}
+
+bool tr_fake_process_say(tr_fake_processes *fakes, int32_t pid, const char *text) {
+    tr_process *process = find(fakes, pid);
+    if (process == NULL || !process->started) {
+        return false;
+    }
+    tri_process_keep_output(process->output, &process->output_size, text, strlen(text));
     return true;
 }

@@ -33,6 +33,8 @@ const char *tr_fake_process_env(const tr_fake_processes *fakes, int32_t pid, con
  */
 bool tr_fake_process_start(tr_fake_processes *fakes, int32_t pid);
 bool tr_fake_process_fail(tr_fake_processes *fakes, int32_t pid, int32_t code);
+/* It writes a text of at most half of TR_PROCESS_OUTPUT_max bytes. */
+bool tr_fake_process_say(tr_fake_processes *fakes, int32_t pid, const char *text);
 bool tr_fake_process_exit(tr_fake_processes *fakes, int32_t pid, int32_t code, int32_t signal);
 
 #endif

@@ -26,8 +26,11 @@
 #include "protocol/assert.h"
 #include "runtime/memory.h"
 #include "runtime/node.h"
+#include "runtime/process_internal.h"
+#include "runtime/process_keeper.h"
 
 #define EVENTS_max 16
+#define OUTPUT_TAG 1U
 #define MEMORY_VICTIM_score "800\n" /* of 1000; the daemon's own is about 0 */
 
 extern char **environ;
@@ -43,15 +46,21 @@ struct tr_process {
     char **argv;
     char **env;
     bool memory_victim;
+    bool foreign;
+    /* of the table's thread */
+    int output_fd; /* -1 = none */
     /* guarded by the table's processes_mtx */
     tr_process *next, *prev;
     tr_msg *spawned_msg;
     tr_msg *exited_msg;
     process_state state;
-    pid_t pid;
-    int pidfd;  /* -1 = none */
-    int signal; /* asked for before it ran; 0 = none */
+    pid_t pid;         /* our child */
+    pid_t program_pid; /* the same, or what it keeps */
+    int pidfd;         /* -1 = none */
+    int signal;        /* asked for before it ran; 0 = none */
     bool abandoned;
+    size_t output_size;
+    char output[TR_PROCESS_OUTPUT_max];
 };
 
 struct linux_table {
@@ -87,16 +96,15 @@ static void close_on_exec_from(int first) {
 }
 
 /* Between fork and exec: async-signal-safe calls only. */
-_Noreturn static void run_child(const tr_process *process, int report_fd) {
+_Noreturn static void run_child(const tr_process *process, int report_fd, int output_fd) {
     sigset_t none;
     sigemptyset(&none);
     struct sigaction standard = {.sa_handler = SIG_DFL};
     for (int number = 1; number < NSIG; number++) {
         sigaction(number, &standard, NULL); /* KILL, STOP and the C library's own refuse */
     }
-    sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_PDEATHSIG, process->foreign ? TRI_KEEPER_KILL : SIGKILL);
     if (getppid() != process->table->daemon_pid) {
         _exit(127); /* the daemon died before the line above */
     }
@@ -107,20 +115,59 @@ _Noreturn static void run_child(const tr_process *process, int report_fd) {
     if (null_fd >= 0) {
         dup2(null_fd, STDIN_FILENO);
     }
+    if (process->foreign) {
+        dup2(output_fd, STDERR_FILENO);
+        tri_keep(report_fd);
+    }
     dup2(STDERR_FILENO, STDOUT_FILENO);
     close_on_exec_from(STDERR_FILENO + 1);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     execve(process->argv[0], process->argv, process->env);
-    int32_t code = errno;
-    ssize_t done = write(report_fd, &code, sizeof code);
+    tri_report report = {.code = errno};
+    ssize_t done = write(report_fd, &report, sizeof report);
     (void)done;
     _exit(127);
 }
 
-/* Forks; *ret_code = errno of what failed. */
-static tr_err start_child(tr_process *process, pid_t *ret_pid, int32_t *ret_code) {
-    int report[2];
-    if (pipe2(report, O_CLOEXEC) != 0) {
-        *ret_code = errno;
+/* Until the child's exec, or its end, closes the pipe. */
+static tri_report read_reports(int fd) {
+    tri_report all = {0};
+    for (;;) {
+        tri_report one;
+        ssize_t got = read(fd, &one, sizeof one);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got != (ssize_t)sizeof one) {
+            return all;
+        }
+        all.pid = one.pid != 0 ? one.pid : all.pid;
+        all.code = one.code != 0 ? one.code : all.code;
+    }
+}
+
+static void close_both(const int fds[2]) {
+    for (int i = 0; i < 2; i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+}
+
+static bool open_pipes(const tr_process *process, int report[2], int output[2]) {
+    return pipe2(report, O_CLOEXEC) == 0 &&
+           (!process->foreign ||
+            (pipe2(output, O_CLOEXEC) == 0 && fcntl(output[0], F_SETFL, O_NONBLOCK) == 0));
+}
+
+/* Forks. *ret_pid is the child; the report's pid the program, its code errno of what failed. */
+static tr_err start_child(tr_process *process, pid_t *ret_pid, tri_report *ret) {
+    int report[2] = {-1, -1};
+    int output[2] = {-1, -1};
+    if (!open_pipes(process, report, output)) {
+        ret->code = errno;
+        close_both(report);
+        close_both(output);
         return TR_ERR_IO;
     }
     /* No handler of the daemon may run in the child: all is blocked until it has reset them. */
@@ -130,26 +177,31 @@ static tr_err start_child(tr_process *process, pid_t *ret_pid, int32_t *ret_code
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = fork();
     if (pid == 0) {
-        run_child(process, report[1]);
+        run_child(process, report[1], output[1]);
     }
-    int32_t code = errno;
+    ret->code = pid < 0 ? errno : 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(report[1]);
-    ssize_t got = 0;
+    if (output[1] >= 0) {
+        close(output[1]);
+    }
     if (pid > 0) {
-        code = 0;
-        do {
-            got = read(report[0], &code, sizeof code);
-        } while (got < 0 && errno == EINTR);
+        *ret = read_reports(report[0]);
     }
     close(report[0]);
-    if (pid < 0 || got == (ssize_t)sizeof code) {
+    if (ret->code != 0) {
         if (pid > 0) {
             waitpid(pid, NULL, 0);
         }
-        *ret_code = code;
-        return code == ENOMEM ? TR_ERR_NOMEM : code == ENOENT ? TR_ERR_NOT_FOUND : TR_ERR_IO;
+        if (output[0] >= 0) {
+            close(output[0]);
+        }
+        return ret->code == ENOMEM   ? TR_ERR_NOMEM
+               : ret->code == ENOENT ? TR_ERR_NOT_FOUND
+                                     : TR_ERR_IO;
     }
+    process->output_fd = output[0];
+    ret->pid = ret->pid != 0 ? ret->pid : pid;
     *ret_pid = pid;
     return TR_OK;
 }
@@ -193,32 +245,72 @@ static void end_locked(tr_process *process) {
 }
 
 static void signal_locked(const tr_process *process, int number) {
+    number = process->foreign && number == SIGKILL ? TRI_KEEPER_KILL : number;
     /* Cannot miss: the pid is the child's until this thread's owner reaps it, under this mutex. */
     syscall(SYS_pidfd_send_signal, process->pidfd, number, NULL, 0U);
 }
 
+static void close_output(tr_process *process) {
+    if (process->output_fd >= 0) {
+        close(process->output_fd); /* which also takes it out of epoll */
+        process->output_fd = -1;
+    }
+}
+
+/* Takes in what it has written; closes it at its end. */
+static void read_output(tr_process *process) {
+    char piece[TR_PROCESS_OUTPUT_max / 2];
+    while (process->output_fd >= 0) {
+        ssize_t got = read(process->output_fd, piece, sizeof piece);
+        if (got > 0) {
+            pthread_mutex_lock(&process->table->processes_mtx);
+            tri_process_keep_output(process->output, &process->output_size, piece, (size_t)got);
+            pthread_mutex_unlock(&process->table->processes_mtx);
+        } else if (got < 0 && errno == EINTR) {
+            continue;
+        } else if (got < 0 && errno == EAGAIN) {
+            return;
+        } else {
+            close_output(process);
+        }
+    }
+}
+
+/* In epoll a process is its address, its output that and a bit which no address has. */
+static bool watch(const linux_table *table, int fd, tr_process *process, uintptr_t tag) {
+    struct epoll_event watch = {.events = EPOLLIN, .data.u64 = (uintptr_t)process | tag};
+    return epoll_ctl(table->epoll_fd, EPOLL_CTL_ADD, fd, &watch) == 0;
+}
+
+static tr_process *process_of(const struct epoll_event *event) {
+    return (tr_process *)(uintptr_t)(event->data.u64 & ~(uint64_t)OUTPUT_TAG);
+}
+
 static void spawn_waiting(linux_table *table, tr_process *process) {
     pid_t pid = 0;
-    int32_t code = 0;
-    tr_err err = start_child(process, &pid, &code);
+    tri_report report = {0};
+    tr_err err = start_child(process, &pid, &report);
     int pidfd = -1;
     if (err == TR_OK) {
         pidfd = (int)syscall(SYS_pidfd_open, pid, 0U);
-        struct epoll_event watch = {.events = EPOLLIN, .data.ptr = process};
-        if (pidfd < 0 || epoll_ctl(table->epoll_fd, EPOLL_CTL_ADD, pidfd, &watch) != 0) {
-            code = errno;
+        if (pidfd < 0 || !watch(table, pidfd, process, 0) ||
+            (process->output_fd >= 0 && !watch(table, process->output_fd, process, OUTPUT_TAG))) {
+            report.code = errno;
             err = TR_ERR_IO;
-            kill(pid, SIGKILL);
+            kill(pid, process->foreign ? TRI_KEEPER_KILL : SIGKILL);
             waitpid(pid, NULL, 0);
+            close_output(process);
             if (pidfd >= 0) {
                 close(pidfd);
                 pidfd = -1;
             }
         }
     }
-    tr_process_event event = {.event = TR_PROCESS_SPAWNED, .err = err, .pid = pid, .code = code};
+    tr_process_event event = {
+        .event = TR_PROCESS_SPAWNED, .err = err, .pid = report.pid, .code = report.code};
     pthread_mutex_lock(&table->processes_mtx);
     process->pid = pid;
+    process->program_pid = report.pid;
     process->pidfd = pidfd;
     process->state = RUNNING;
     tell_locked(process, &process->spawned_msg, &event);
@@ -232,12 +324,14 @@ static void spawn_waiting(linux_table *table, tr_process *process) {
 
 static void reap(linux_table *table, tr_process *process) {
     siginfo_t info = {0};
+    read_output(process); /* its last words come before its end */
+    close_output(process);
     pthread_mutex_lock(&table->processes_mtx);
     kill(-process->pid, SIGKILL); /* what it left behind: its pid is its group's while it waits */
     if (waitid(P_PID, (id_t)process->pid, &info, WEXITED) == 0) {
         bool exited = info.si_code == CLD_EXITED;
         tr_process_event event = {.event = TR_PROCESS_EXITED,
-                                  .pid = process->pid,
+                                  .pid = process->program_pid,
                                   .code = exited ? info.si_status : 0,
                                   .signal = exited ? 0 : info.si_status};
         tell_locked(process, &process->exited_msg, &event);
@@ -275,12 +369,17 @@ static void *table_run(void *arg) {
         struct epoll_event events[EVENTS_max];
         int count = epoll_wait(table->epoll_fd, events, EVENTS_max, -1);
         bool woken = false;
+        for (int i = 0; i < count; i++) { /* before any process is freed */
+            if ((events[i].data.u64 & OUTPUT_TAG) != 0) {
+                read_output(process_of(&events[i]));
+            }
+        }
         for (int i = 0; i < count; i++) {
-            if (events[i].data.ptr == NULL) {
+            if (events[i].data.u64 == 0) {
                 uint64_t times;
                 woken = read(table->wake_fd, &times, sizeof times) > 0 || woken;
-            } else {
-                reap(table, events[i].data.ptr);
+            } else if ((events[i].data.u64 & OUTPUT_TAG) == 0) {
+                reap(table, process_of(&events[i]));
             }
         }
         tr_process *process;
@@ -297,97 +396,6 @@ static void wake(const linux_table *table) {
     uint64_t one = 1;
     ssize_t done = write(table->wake_fd, &one, sizeof one);
     (void)done; /* full = it is awake already */
-}
-
-static size_t add_string(char **copy, size_t at, char **out, const char *text) {
-    size_t size = strlen(text) + 1;
-    copy[at] = *out;
-    memcpy(*out, text, size);
-    *out += size;
-    return at + 1;
-}
-
-static void measure(const char *const *list, size_t *count, size_t *size) {
-    for (; list != NULL && *list != NULL; list++) {
-        ++*count;
-        *size += strlen(*list) + 1;
-    }
-}
-
-static bool is_among(const char *variable, const char *const *names, bool whole) {
-    for (; *names != NULL; names++) {
-        size_t size = strlen(*names);
-        if (strncmp(variable, *names, size) == 0 && (!whole || variable[size] == '=')) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool tr_process_env_may_pass(const char *variable) {
-    static const char *const names[] = {"PATH",
-                                        "HOME",
-                                        "USER",
-                                        "LOGNAME",
-                                        "TZ",
-                                        "LANG",
-                                        "LANGUAGE",
-                                        "TMPDIR",
-                                        "XDG_RUNTIME_DIR",
-                                        "XDG_CACHE_HOME",
-                                        "LD_LIBRARY_PATH",
-                                        "LD_PRELOAD",
-                                        "ASAN_OPTIONS",
-                                        "LSAN_OPTIONS",
-                                        "TSAN_OPTIONS",
-                                        "UBSAN_OPTIONS",
-                                        "LLVM_PROFILE_FILE",
-                                        NULL};
-    static const char *const beginnings[] = {
-        "LC_",   "OMP_",  "GOMP_", "KMP_", "GGML_", "LLAMA_", "CUDA_",   "NVIDIA_", "HIP_", "HSA_",
-        "ROCR_", "ROCM_", "GPU_",  "VK_",  "MESA_", "SYCL_",  "ONEAPI_", "ZE_",     NULL};
-    static const char *const secret[] = {"KEY", "TOKEN", "SECRET", "PASSW", NULL};
-    if (is_among(variable, names, true)) {
-        return true;
-    }
-    const char *end = strchr(variable, '=');
-    for (const char *at = variable; end != NULL && at < end; at++) {
-        if (is_among(at, secret, false)) {
-            return false; /* LLAMA_API_KEY is a provider's */
-        }
-    }
-    return is_among(variable, beginnings, false);
-}
-
-/* One block: the pointers, then the strings. Of `second`, a name that `first` has is left out, and
- * so is what a child must not have. */
-static char **copy_strings(const char *const *first, const char *const *second) {
-    size_t count = 1;
-    size_t size = 0;
-    measure(first, &count, &size);
-    measure(second, &count, &size);
-    char **copy = tr_alloc(count * sizeof *copy + size);
-    if (copy == NULL) {
-        return NULL;
-    }
-    char *out = (char *)(copy + count);
-    size_t at = 0;
-    for (; first != NULL && *first != NULL; first++) {
-        at = add_string(copy, at, &out, *first);
-    }
-    size_t firsts = at;
-    for (; second != NULL && *second != NULL; second++) {
-        size_t name = strcspn(*second, "=") + 1;
-        bool hidden = !tr_process_env_may_pass(*second);
-        for (size_t i = 0; i < firsts && !hidden; i++) {
-            hidden = strncmp(copy[i], *second, name) == 0;
-        }
-        if (!hidden) {
-            at = add_string(copy, at, &out, *second);
-        }
-    }
-    copy[at] = NULL;
-    return copy;
 }
 
 static tr_msg *event_new(tr_self *self, uint64_t ref) {
@@ -410,9 +418,10 @@ static tr_err spawn(tr_process_table *base, tr_self *self, const tr_process_spec
     process->table = table;
     process->node = tr_self_node(self);
     process->memory_victim = spec->memory_victim;
-    process->pidfd = -1;
-    process->argv = copy_strings(spec->argv, NULL);
-    process->env = copy_strings(spec->env_add, (const char *const *)environ);
+    process->foreign = spec->foreign;
+    process->output_fd = process->pidfd = -1;
+    process->argv = tri_process_copy_argv(spec->argv);
+    process->env = tri_process_copy_env(spec, (const char *const *)environ);
     process->spawned_msg = event_new(self, ref);
     process->exited_msg = event_new(self, ref);
     if (process->argv == NULL || process->env == NULL || process->spawned_msg == NULL ||
@@ -440,6 +449,12 @@ static void send_signal(tr_process *process, int number) {
     } else if (process->state == WAITING && process->signal != SIGKILL) {
         process->signal = number;
     }
+    pthread_mutex_unlock(&process->table->processes_mtx);
+}
+
+static void output(tr_process *process, char *buf, size_t size) {
+    pthread_mutex_lock(&process->table->processes_mtx);
+    tri_process_tell_output(process->output, process->output_size, buf, size);
     pthread_mutex_unlock(&process->table->processes_mtx);
 }
 
@@ -486,13 +501,16 @@ tr_err tr_process_table_linux(tr_process_table **ret) {
     if (table == NULL) {
         return TR_ERR_NOMEM;
     }
-    table->base = (tr_process_table){
-        .spawn = spawn, .kill = send_signal, .abandon = abandon, .free = free_table};
+    table->base = (tr_process_table){.spawn = spawn,
+                                     .kill = send_signal,
+                                     .output = output,
+                                     .abandon = abandon,
+                                     .free = free_table};
     table->daemon_pid = getpid();
     pthread_mutex_init(&table->processes_mtx, NULL);
     table->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     table->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event watch = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event watch = {.events = EPOLLIN, .data.u64 = 0};
     if (table->epoll_fd < 0 || table->wake_fd < 0 ||
         epoll_ctl(table->epoll_fd, EPOLL_CTL_ADD, table->wake_fd, &watch) != 0 ||
         pthread_create(&table->thread, NULL, table_run, table) != 0) {
