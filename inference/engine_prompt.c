@@ -216,8 +216,6 @@ static tr_err check_can(const tr_engine *engine, const tr_chat *chat, char *ret_
         what = "this model has no chat template: name one with chat_template (--chat-template)";
     } else if (chat->tool_count > 0) {
         what = "tools: local models take none; leave them out, or ask a provider's model";
-    } else if (chat->schema.ptr != NULL) {
-        what = "response_format: local models take no JSON schema; give a GBNF grammar instead";
     }
     for (size_t i = 0; i < chat->turn_count && what == NULL; i++) {
         const tr_turn *turn = &chat->turns[i];

@@ -11,11 +11,13 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "inference/engine_grammar.h"
 #include "inference/engine_internal.h"
+#include "inference/engine_schema.h"
 #include "protocol/assert.h"
 #include "runtime/memory.h"
 
@@ -96,6 +98,27 @@ static tr_err init_grammar(tri_sampler *sampler, tr_str text, char *ret_why) {
     return TR_OK;
 }
 
+static tr_err init_schema(tri_sampler *sampler, const tr_chat *chat, char *ret_why) {
+    if (chat->grammar.ptr != NULL) {
+        snprintf(ret_why, TR_ENGINE_WHY_size, "grammar and response_format: give one of them");
+        return TR_ERR_INVALID;
+    }
+    char *text = NULL;
+    size_t size = 0;
+    tr_err err = tri_schema_to_grammar(chat->schema, &text, &size, ret_why);
+    if (err != TR_OK) {
+        return err;
+    }
+    err = init_grammar(sampler, (tr_str){text, size}, ret_why);
+    free(text);
+    if (err == TR_ERR_INVALID) {
+        snprintf(ret_why, TR_ENGINE_WHY_size,
+                 "response_format: this schema is too large for a local model: let it have fewer "
+                 "alternatives, or fewer and shorter lists");
+    }
+    return err;
+}
+
 static bool chain_add(struct llama_sampler *chain, struct llama_sampler *sampler) {
     if (sampler != NULL) {
         llama_sampler_chain_add(chain, sampler);
@@ -134,6 +157,9 @@ tr_err tri_sampler_init(tri_sampler *sampler, const struct llama_vocab *vocab, c
             !chain_add(chain, llama_sampler_init_temp((float)temperature))) {
             return TR_ERR_NOMEM;
         }
+    }
+    if (chat->schema.ptr != NULL) {
+        return init_schema(sampler, chat, ret_why);
     }
     return chat->grammar.ptr != NULL ? init_grammar(sampler, chat->grammar, ret_why) : TR_OK;
 }

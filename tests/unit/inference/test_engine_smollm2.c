@@ -3,6 +3,7 @@
  * its answers at temperature 0 are the same bytes in every company and after every cut. Without the
  * model the test says that it was not run (CTest shows it as skipped).
  */
+#include "protocol/schema.h"
 #include "tests/unit/inference/engine_rig.h"
 
 static char model_file[4096];
@@ -104,6 +105,41 @@ static void grammar_holds_on_a_real_vocabulary(void) {
     rig_close(&r);
 }
 
+/* Nested objects, lists, enums and numbers, at temperatures at which it says all kinds of things.
+ */
+static void answers_follow_a_schema(void) {
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":20},"
+        "\"age\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":120},\"colour\":{\"enum\":["
+        "\"red\",\"green\",\"blue\"]},\"home\":{\"type\":\"object\",\"properties\":{\"city\":{"
+        "\"type\":\"string\",\"maxLength\":20},\"zip\":{\"type\":[\"integer\",\"null\"]}},"
+        "\"required\":[\"city\",\"zip\"]},\"friends\":{\"type\":\"array\",\"items\":{\"type\":"
+        "\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12}},\"required\":["
+        "\"name\"]},\"maxItems\":2}},\"required\":[\"name\",\"age\",\"colour\",\"home\","
+        "\"friends\"]}";
+    tr_schema *parsed = NULL;
+    char why[TR_SCHEMA_WHY_size] = "";
+    rig r;
+    open_model(&r, 1);
+    CU_ASSERT_EQUAL_FATAL(
+        tr_schema_parse(schema, strlen(schema), TR_SCHEMA_STRICT, &parsed, why, sizeof why), TR_OK);
+    static const char *const temperatures[] = {"0", "0.8", "1.5"};
+    for (uint64_t i = 0; i < 3; i++) {
+        char json[4096];
+        snprintf(json, sizeof json,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"Describe a person as JSON.\"}],"
+                 "\"temperature\":%s,\"seed\":5,\"max_tokens\":400,\"response_format\":{\"type\":"
+                 "\"json_schema\",\"json_schema\":{\"schema\":%s}}}",
+                 temperatures[i], schema);
+        rig_stream *s = rig_ask(&r, i, json);
+        CU_ASSERT_EQUAL(s->err, TR_OK);
+        CU_ASSERT_EQUAL(s->finish, TR_FINISH_STOP);
+        CU_ASSERT_EQUAL(tr_schema_validate(parsed, s->text, s->size, why, sizeof why), TR_OK);
+    }
+    tr_schema_free(parsed);
+    rig_close(&r);
+}
+
 int main(void) {
     enum { skipped = 77 };
     if (!find_model()) {
@@ -122,6 +158,7 @@ int main(void) {
         T(company_and_batches_change_no_byte),
         T(resumed_stream_is_byte_for_byte_the_same),
         T(grammar_holds_on_a_real_vocabulary),
+        T(answers_follow_a_schema),
         CU_TEST_INFO_NULL,
     };
     return rig_main("engine_smollm2", tests);
