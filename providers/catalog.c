@@ -15,6 +15,7 @@
 #include "providers/ollama_internal.h"
 #include "providers/openai.h"
 #include "providers/responses.h"
+#include "providers/servers.h"
 
 #define LLAMA_CPP_OPTIONS                                                                          \
     (TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPEAT_PENALTY | TR_QUIRK_REPEAT_LAST_N |          \
@@ -148,7 +149,8 @@ const tr_catalog_row *tr_catalog_find(const char *name) {
             return &rows[i];
         }
     }
-    return NULL;
+    const tr_server_row *server = tr_server_find(name);
+    return server != NULL ? &server->row : NULL;
 }
 
 const tr_catalog_row *tr_catalog_at(size_t i) {

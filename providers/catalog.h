@@ -41,7 +41,7 @@ typedef struct tr_catalog_row {
     tr_catalog_header headers[2];
 } tr_catalog_row;
 
-/* The row of that name, or NULL. */
+/* The row of that name, or of that kind of managed server (servers.h); or NULL. */
 const tr_catalog_row *tr_catalog_find(const char *name);
 /* The i-th row, or NULL past the end: for lists. */
 const tr_catalog_row *tr_catalog_at(size_t i);

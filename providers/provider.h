@@ -10,6 +10,8 @@
 #ifndef TR_PROVIDERS_PROVIDER_H
 #define TR_PROVIDERS_PROVIDER_H
 
+#include <stdatomic.h>
+
 #include "protocol/limits.h"
 #include "runtime/actor.h"
 #include "runtime/supervisor.h"
@@ -18,12 +20,17 @@
 #define TR_PROVIDER_REQUESTS_max 4096 /* open at one provider actor */
 #define TR_PROVIDER_ACTOR_size 64     /* of the actor's name, its NUL included */
 
-/* Copied whole into the actor: plain bytes, no pointers. */
+/* Copied whole into the actor. */
 typedef struct tr_provider_spec {
     char name[TR_PROVIDER_NAME_max + 1]; /* what users write before the slash */
     char kind[TR_PROVIDER_NAME_max + 1]; /* the catalog row */
     char base_url[512];                  /* "" = the row's */
     char key_env[128];                   /* "" = the row's: where the key is found */
+    /* Of a managed server, else NULL: the port on 127.0.0.1 where it is now. Written by the
+     * server's actor before it grants a request (relaxed: the message orders it); outlives the
+     * node. */
+    const _Atomic uint32_t *port;
+    char model[TR_NAME_max + 1]; /* what the server calls its only model; "" = as it is asked for */
 } tr_provider_spec;
 
 /* Fills and checks a spec; `kind` NULL = `name`, `base_url` and `key_env` may be NULL. On
@@ -31,6 +38,13 @@ typedef struct tr_provider_spec {
 TR_MUST_USE tr_err tr_provider_spec_init(const char *name, const char *kind, const char *base_url,
                                          const char *key_env, tr_provider_spec *ret, char *ret_why,
                                          size_t why_size);
+
+/* The same for a managed server of this kind (servers.h), which requests call `model`; its actors
+ * are "provider:local/<model>:<shard>". `server_model` as above. */
+#define TR_PROVIDER_SERVER_max (TR_PROVIDER_NAME_max - 6) /* of `model` */
+TR_MUST_USE tr_err tr_provider_spec_server(const char *kind, const char *model,
+                                           const char *server_model, const _Atomic uint32_t *port,
+                                           tr_provider_spec *ret, char *ret_why, size_t why_size);
 
 /* Whether no request goes to it without a key: its kind wants one, or the configuration names one.
  */

@@ -12,6 +12,7 @@
 #include "providers/http.h"
 #include "providers/inventory.h"
 #include "providers/provider_internal.h"
+#include "providers/servers.h"
 
 static tr_err find_url(const tri_provider *provider, tr_str asked, char buf[TR_URL_max + 1],
                        tr_str *ret, char *why, size_t why_size);
@@ -76,6 +77,29 @@ tr_err tr_provider_spec_init(const char *name, const char *kind, const char *bas
     return TR_OK;
 }
 
+tr_err tr_provider_spec_server(const char *kind, const char *model, const char *server_model,
+                               const _Atomic uint32_t *port, tr_provider_spec *ret, char *ret_why,
+                               size_t why_size) {
+    tr_provider_spec spec = {.port = port};
+    if (tr_server_find(kind) == NULL) {
+        snprintf(ret_why, why_size, "there is no kind \"%.40s\"", kind);
+        return TR_ERR_NOT_FOUND;
+    }
+    if (*model == '\0' || strlen(model) > TR_PROVIDER_SERVER_max ||
+        strlen(server_model) > TR_NAME_max) {
+        snprintf(
+            ret_why, why_size,
+            "the name of a managed server has 1 to %d characters, that of its model at most %d",
+            TR_PROVIDER_SERVER_max, TR_NAME_max);
+        return TR_ERR_INVALID;
+    }
+    snprintf(spec.name, sizeof(spec.name), "local/%s", model);
+    snprintf(spec.kind, sizeof(spec.kind), "%s", kind);
+    snprintf(spec.model, sizeof(spec.model), "%s", server_model);
+    *ret = spec;
+    return TR_OK;
+}
+
 bool tr_provider_needs_key(const tr_provider_spec *spec) {
     return spec->key_env[0] != '\0' || tr_catalog_find(spec->kind)->key_need == TR_KEY_REQUIRED;
 }
@@ -100,6 +124,11 @@ const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_
     const tr_catalog_row *row = provider->row;
     if (provider->spec.base_url[0] != '\0') {
         return provider->spec.base_url;
+    }
+    if (provider->spec.port != NULL) {
+        snprintf(buf, TR_URL_max + 1, "http://127.0.0.1:%u/v1",
+                 (unsigned)atomic_load_explicit(provider->spec.port, memory_order_relaxed));
+        return buf;
     }
     const char *text = env_text(row->base_url_env);
     if (text != NULL && row->read_base_url != NULL) {
@@ -144,6 +173,9 @@ static tr_err encode(const tri_provider *provider, const tr_msg *submit, tri_out
                     .stream = head->op == TR_OP_CHAT && (head->flags & TR_SUBMIT_NO_STREAM) == 0,
                     .quirks = provider->row->quirks,
                     .provider = provider->spec.name};
+    if (provider->spec.model[0] != '\0') {
+        in.model = (tr_str){provider->spec.model, strlen(provider->spec.model)};
+    }
     out->stream = in.stream;
     if (tri_inventory_op(in.op)) {
         return provider->dialect->inquire(&in, ret, why, why_size);
