@@ -109,7 +109,7 @@ _Noreturn static void keep(pid_t server) {
     }
 }
 
-void tri_keep(int report_fd) {
+void tri_process_keep(int report_fd) {
     pid_t keeper = getpid();
     prctl(PR_SET_CHILD_SUBREAPER, 1UL, 0UL, 0UL, 0UL);
     pid_t server = fork();

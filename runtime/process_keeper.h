@@ -17,6 +17,6 @@ typedef struct tri_report {
 /* Called by a child that has just been forked and leads its session, all signals blocked. Returns
  * in a child of it, which goes on to exec the program; what called becomes its keeper and never
  * returns. Async-signal-safe. */
-void tri_keep(int report_fd);
+void tri_process_keep(int report_fd);
 
 #endif

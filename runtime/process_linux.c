@@ -117,7 +117,7 @@ _Noreturn static void run_child(const tr_process *process, int report_fd, int ou
     }
     if (process->foreign) {
         dup2(output_fd, STDERR_FILENO);
-        tri_keep(report_fd);
+        tri_process_keep(report_fd);
     }
     dup2(STDERR_FILENO, STDOUT_FILENO);
     close_on_exec_from(STDERR_FILENO + 1);

@@ -153,11 +153,31 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     conn->body_bytes = 0;
     conn->token = 0;
     conn->chunked = false;
-    conn->quiet = mock_path_is(path, "/stats") || mock_path_is(path, "/reset");
+    bool health = path.size == 7 && memcmp(path.ptr, "/health", 7) == 0;
+    conn->quiet = health || mock_path_is(path, "/stats") || mock_path_is(path, "/reset");
     conn->request.plan = conn->server->options->plan;
     if (!conn->quiet) {
         conn->server->stats.requests++;
         conn->server->stats.active++;
+    }
+    const mock_options *options = conn->server->options;
+    if (!conn->quiet && conn->server->stats.requests >= options->crash_after) {
+        fprintf(stderr, "troupe-mock: error: it was told to crash\n");
+        exit(4);
+    }
+    if (conn->server->stats.requests >= options->hang_after) {
+        conn->stage = STAGE_STALL;
+        conn->due_us = CONN_NEVER;
+        return;
+    }
+    if (!conn->server->is_loaded) {
+        conn->request.dialect = NULL;
+        answer(conn, 503, strdup("{\"error\":{\"message\":\"Loading model\"}}\n"));
+        return;
+    }
+    if (health) {
+        answer(conn, 200, strdup("{\"status\":\"ok\"}\n"));
+        return;
     }
     if (mock_path_is(path, "/reset")) {
         mock_stats *stats = &conn->server->stats;
@@ -447,7 +467,9 @@ static void end_answer(mock_conn *conn) {
 /* Adds to the body, up to where the plan cuts it or lets it stall. */
 static void add_body(mock_conn *conn, const char *text, size_t size) {
     const mock_plan *plan = &conn->request.plan;
-    uint64_t limit = conn->quiet ? MOCK_NONE : plan->cut < plan->stall ? plan->cut : plan->stall;
+    uint64_t die = conn->server->options->lives ? MOCK_NONE : plan->die;
+    uint64_t limit = plan->cut < plan->stall ? plan->cut : plan->stall;
+    limit = conn->quiet ? MOCK_NONE : die < limit ? die : limit;
     uint64_t left = limit > conn->body_bytes ? limit - conn->body_bytes : 0;
     bool reached = size >= left;
     char frame[32];
@@ -463,6 +485,11 @@ static void add_body(mock_conn *conn, const char *text, size_t size) {
         }
         conn->body_bytes += size;
         conn->server->stats.bytes += conn->quiet ? 0 : size;
+    }
+    if (reached && limit == die && die != MOCK_NONE) {
+        flush(conn);
+        fprintf(stderr, "troupe-mock: error: it was told to die in the middle of an answer\n");
+        exit(5);
     }
     if (reached && limit == plan->cut) {
         /* Cut off by the mock is not aborted by the client. */

@@ -26,6 +26,8 @@ typedef struct mock_server {
     mock_stats stats;
     mock_seen seen[256];
     mock_loaded loaded;
+    uint64_t loaded_us; /* when it will have loaded; CONN_NEVER = it has */
+    bool is_loaded;
 } mock_server;
 
 typedef enum mock_stage {

@@ -38,6 +38,8 @@ static const struct {
      "let the end of cut=N be a TCP reset; nothing without cut"},
     {"stall", UNIT_COUNT, offsetof(mock_plan, stall), MOCK_NONE,
      "say nothing more after so many bytes of body, and stay open"},
+    {"die", UNIT_COUNT, offsetof(mock_plan, die), MOCK_NONE,
+     "end the whole server after so many bytes of body"},
     {"error_mid", UNIT_COUNT, offsetof(mock_plan, error_mid), MOCK_NONE,
      "an error event after so many tokens"},
     {"garbage", UNIT_COUNT, offsetof(mock_plan, garbage), MOCK_NONE,
@@ -89,6 +91,10 @@ static bool read_number(tr_str text, unit unit, uint64_t *ret) {
     bool s = rest.size == 1 && *rest.ptr == 's';
     *ret = us ? number : ms ? number * 1000 : number * 1000000;
     return us || ms || s;
+}
+
+bool mock_time_read(tr_str text, uint64_t *ret_us) {
+    return read_number(text, UNIT_TIME, ret_us);
 }
 
 static bool read_setting(mock_plan *plan, tr_str name, tr_str value, bool has_value) {

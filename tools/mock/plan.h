@@ -16,13 +16,15 @@ typedef struct mock_plan {
     uint64_t tokens, bytes, reasoning, dim;
     uint64_t interval_us, first_us;
     uint64_t status, times, retry_after, retry_after_ms, should_retry;
-    uint64_t cut, stall, error_mid, garbage, slow_read;
+    uint64_t cut, stall, die, error_mid, garbage, slow_read;
     uint64_t nodone, nofinish, nousage, crlf, reset, html, json_error, echo, tools, split;
 } mock_plan;
 
 void mock_plan_init(mock_plan *plan);
 /* Adds what `text` says; false and a sentence in `why` (>= 160 bytes) when it cannot be read. */
 bool mock_plan_read(mock_plan *plan, tr_str text, char *why, size_t why_size);
+/* A time such as 20ms or 1s, in microseconds. */
+bool mock_time_read(tr_str text, uint64_t *ret_us);
 /* One line a setting. */
 void mock_plan_help(FILE *out);
 

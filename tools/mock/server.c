@@ -126,10 +126,30 @@ static int wait_ms(uint64_t next) {
     return next <= now ? 0 : (int)((next - now + 999) / 1000);
 }
 
+/* The end of its load, when it is due; then it may be the end of all. */
+static void load(loop *loop) {
+    mock_server *server = &loop->server;
+    if (server->loaded_us == CONN_NEVER || now_us() < server->loaded_us) {
+        return;
+    }
+    server->loaded_us = CONN_NEVER;
+    server->is_loaded = true;
+    if (server->options->crash_loading) {
+        fprintf(stderr, "loading the weights\ntroupe-mock: error: the weights are damaged\n");
+        exit(3);
+    }
+    if (server->options->load_us > 0) {
+        printf("loaded\n");
+        fflush(stdout);
+    }
+}
+
 static int run(loop *loop) {
     struct epoll_event events[256];
     uint64_t next = CONN_NEVER;
     while (true) {
+        load(loop);
+        next = loop->server.loaded_us < next ? loop->server.loaded_us : next;
         int count = epoll_wait(loop->epoll_fd, events, 256, wait_ms(next));
         if (count < 0 && errno != EINTR) {
             perror("troupe-mock: epoll_wait");
@@ -168,7 +188,8 @@ int mock_serve(const mock_options *options) {
     sigprocmask(SIG_BLOCK, &signals, NULL);
     loop->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    loop->listen_fd = listen_on(options->port, &port);
+    loop->server.loaded_us = now_us() + options->load_us;
+    loop->listen_fd = listen_on(options->ignore_port ? 0 : options->port, &port);
     int status = 1;
     if (loop->listen_fd >= 0 && loop->signal_fd >= 0 && loop->epoll_fd >= 0 &&
         watch(loop, loop->listen_fd, 0) && watch(loop, loop->signal_fd, 1)) {

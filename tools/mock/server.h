@@ -11,6 +11,13 @@ typedef struct mock_options {
     uint16_t port;   /* 0 = any */
     const char *key; /* NULL = none is asked for */
     mock_plan plan;  /* what requests begin with */
+    /* As a model server that takes time to load, and fails: */
+    uint64_t load_us;     /* 503 until then */
+    uint64_t hang_after;  /* from so many requests on nothing is answered; MOCK_NONE = never */
+    uint64_t crash_after; /* it dies when so many have come; MOCK_NONE = never */
+    bool crash_loading;   /* it dies when it would have loaded */
+    bool ignore_port;     /* it listens at any other port */
+    bool lives;           /* plans cannot end it */
 } mock_options;
 
 /* Binds loopback, prints "listening on http://127.0.0.1:PORT/v1" and serves until SIGTERM or

@@ -16,7 +16,26 @@
 
 /* --- models --- */
 
+/* A model whose server is a program that the daemon starts. */
+static void print_managed(const tr_json_value *model) {
+    printf("%-24.*s %-9.*s %.*s active=%lld waiting=%lld", STR(model, "model"), STR(model, "state"),
+           STR(model, "kind"), tri_int_of(model, "active"), tri_int_of(model, "waiting"));
+    if (tr_json_string(tr_json_get(model, "url")).size > 0) {
+        printf(" pid=%lld %.*s", tri_int_of(model, "pid"), STR(model, "url"));
+    }
+    if (tri_is(model, "state", "starting")) {
+        printf(" for %lld s: %.*s", tri_int_of(model, "running_ms") / 1000,
+               STR(model, "last_words"));
+    }
+    printf("%s%.*s\n", tr_json_string(tr_json_get(model, "why")).size > 0 ? " " : "",
+           STR(model, "why"));
+}
+
 static void print_local(const tr_json_value *model) {
+    if (tri_is(model, "gate", "managed")) {
+        print_managed(model);
+        return;
+    }
     long long active = 0;
     for (const tr_json_value *worker = tr_json_first(tr_json_get(model, "workers")); worker != NULL;
          worker = tr_json_next(worker)) {
@@ -175,7 +194,7 @@ int tri_cmd_requests(const tri_args *args) {
 /* --- the daemon --- */
 
 static void print_part(const tr_json_value *part) {
-    if (tri_is(part, "gate", "pool")) {
+    if (tri_is(part, "gate", "pool") || tri_is(part, "gate", "managed")) {
         print_local(part);
     } else if (tri_is(part, "gate", "limiter")) {
         if (tri_int_of(part, "used") + tri_int_of(part, "waiting") > 0) {

@@ -45,6 +45,13 @@ typedef struct tr_config_local {
     bool preload;
     uint64_t silence_ms; /* a worker that says nothing, or works without getting on, for so long */
     uint64_t hang_ms;    /* is killed and started again */
+    /* Of a managed server; context, sequences, idle_unload, preload and hang are its too. */
+    const char *kind;    /* "worker", or a row of providers/servers.h */
+    const char *model;   /* {model} of its command */
+    const char *command; /* "" = the row's */
+    const char *health;  /* "" = the row's */
+    tr_config_strings env;
+    uint64_t load_limit_ms;
 } tr_config_local;
 
 typedef struct tr_config_alias {
@@ -98,6 +105,10 @@ TR_MUST_USE tr_err tr_config_check(const tr_config *config, char *why);
  * not there. Such a thing may come later, so it stops nothing. Looks at files and environment. */
 void tr_config_warn(const tr_config *config, void (*fn)(void *arg, const char *sentence),
                     void *arg);
+/* Whether it is a server to be started, and no model for workers. */
+bool tr_config_is_managed(const tr_config_local *local);
+/* How it is started: as configured, or its kind's way; "" = nobody said. */
+const char *tr_config_server_command(const tr_config_local *local);
 /* The place of a local model's file: as configured, or where tools/setup installs the default. */
 void tr_config_model_file(const tr_config_local *local, char *buf, size_t size);
 

@@ -20,6 +20,7 @@
 #include "protocol/near.h"
 #include "providers/catalog.h"
 #include "providers/provider.h"
+#include "providers/servers.h"
 #include "tools/trouped/config_table.h"
 
 static tr_str str(const char *text) {
@@ -152,6 +153,11 @@ static tr_err check_provider(const tr_config *c, const tr_config_provider *p, ch
             c, &p->name, why, "%s: this name is taken, %s; choose another one", p->name,
             p->name[0] == 'l' ? "by the models of this machine" : "by the daemon's own echo");
     }
+    if (strncmp(p->kind, TR_SERVER_KIND_PREFIX, strlen(TR_SERVER_KIND_PREFIX)) == 0) {
+        return tri_config_fault(c, &p->kind, why,
+                                "kind: a server that Troupe is to start stands under `local:` and "
+                                "not under `providers:`");
+    }
     if (tr_catalog_find(p->kind[0] != '\0' ? p->kind : p->name) == NULL) {
         return unknown_kind(c, p, why);
     }
@@ -253,6 +259,9 @@ tr_err tr_config_check(const tr_config *config, char *why) {
     if (err == TR_OK) {
         err = check_providers(config, why);
     }
+    if (err == TR_OK) {
+        err = tri_config_check_locals(config, why);
+    }
     return err == TR_OK ? check_names(config, why) : err;
 }
 
@@ -349,7 +358,9 @@ void tr_config_warn(const tr_config *config, void (*fn)(void *arg, const char *s
     const tr_config_local *locals = config->locals.items;
     const tr_config_provider *providers = config->providers.items;
     for (size_t i = 0; i < config->locals.count; i++) {
-        if (locals[i].workers > 0) {
+        if (tr_config_is_managed(&locals[i])) {
+            tri_config_warn_server(config, &locals[i], fn, arg);
+        } else if (locals[i].workers > 0) {
             warn_model(config, &locals[i], fn, arg);
         }
     }

@@ -170,8 +170,59 @@ static const tri_field local_fields[] = {
      .example = "5m",
      .min = 1000,
      .max = TR_TIMEOUT_MS_max,
-     .text = "The same for one that answers but gets on neither with loading nor with any answer; "
-             "raise it for big models on slow machines."},
+     .text =
+         "The same for one that answers but gets on neither with loading nor with any answer; "
+         "raise it for big models on slow machines. A managed server: the time without an answer "
+         "to a question for its health."},
+    {.name = "kind",
+     .type = TRI_FIELD_CHOICE,
+     .offset = offsetof(tr_config_local, kind),
+     .otherwise = "worker",
+     .example = "managed/mlx",
+     .choices = "worker|managed/llama-server|managed/mlx|managed/transformers|managed/vllm|"
+                "managed/other",
+     .text =
+         "Who runs the model: Troupe's own workers, or a server that you have installed and "
+         "Troupe starts, watches and stops (docs/local-models.md). Of the keys above only "
+         "`sequences`, `context`, `idle_unload`, `preload` and `hang` are a server's too; those "
+         "below are a server's alone."},
+    {.name = "model",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config_local, model),
+     .otherwise = "",
+     .example = "mlx-community/Qwen3-4B-4bit",
+     .text = "What the server is to serve: a file or a name, as it calls it."},
+    {.name = "command",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config_local, command),
+     .otherwise = "",
+     .example = "mlx_lm.server --model {model} --port {port} --temp 0.2",
+     .text =
+         "How it is started; empty = the kind's way. Words are divided by blanks, with quotes as "
+         "in a shell, but no shell runs. `{model}`, `{host}`, `{port}`, `{context}`, "
+         "`{sequences}` and `{cache}` (context × sequences) are replaced."},
+    {.name = "health",
+     .type = TRI_FIELD_TEXT,
+     .offset = offsetof(tr_config_local, health),
+     .otherwise = "",
+     .example = "/v1/models",
+     .text = "The path that answers with less than 500 when it is ready; empty = the kind's."},
+    {.name = "env",
+     .type = TRI_FIELD_TEXTS,
+     .offset = offsetof(tr_config_local, env),
+     .otherwise = "[]",
+     .example = "[MY_MODELS, \"ROCBLAS_*\"]",
+     .text = "Variables of the daemon that the server may see beside the usual ones (PATH, HOME, "
+             "CUDA_*, HF_* with HF_TOKEN, proxies, ...); a name that ends in * stands for all that "
+             "begin so and do not look like secrets. Providers' keys are not passed."},
+    {.name = "load_limit",
+     .type = TRI_FIELD_TIME,
+     .offset = offsetof(tr_config_local, load_limit_ms),
+     .otherwise = "30m",
+     .example = "2h",
+     .min = 100,
+     .max = TR_TIMEOUT_MS_max,
+     .text = "How long it may take to start, downloads included."},
 };
 static const tri_section local_section = {
     .fields = local_fields,

@@ -63,6 +63,12 @@ void tri_config_aliases(const tr_config *config, tr_alias *ret_list);
 TR_MUST_USE tr_err tri_config_check_aliases(const tr_config *config, const tr_routes *routes,
                                             char *why);
 
+/* config_local.c. The first fault of a local model, as above; and what keeps a managed server from
+ * being started, but may come later. */
+TR_MUST_USE tr_err tri_config_check_locals(const tr_config *config, char *why);
+void tri_config_warn_server(const tr_config *config, const tr_config_local *local,
+                            void (*fn)(void *arg, const char *sentence), void *arg);
+
 /* "10s" and the like; false when it is none. */
 bool tri_time_parse(const char *text, uint64_t *ret_ms);
 void tri_time_format(uint64_t ms, char *buf, size_t size);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "actors/company.h"
+#include "actors/managed.h"
 #include "inference/pool.h"
 #include "providers/provider.h"
 #include "runtime/process.h"
@@ -39,7 +40,10 @@ struct tr_daemon {
     tri_shard_names *names; /* one a shard */
     tr_child_spec *children;
     size_t child_count;
-    tr_pool_plan **plans;
+    tr_pool_plan **plans;      /* a local model each; NULL = it is a managed server */
+    tr_managed_plan **servers; /* the same; NULL = it is not */
+    tr_provider_spec *server_specs;
+    char (*server_names)[TR_PROVIDER_ACTOR_size]; /* their actors', one a local model and shard */
     tr_child_spec *pools;
     size_t pool_count;
     char worker_program[512];
@@ -69,6 +73,11 @@ bool tri_daemon_gave_up(tr_daemon *daemon);
 /* As the options say; a fault's sentence is kept for tr_daemon_error. */
 TR_MUST_USE tr_err tri_daemon_read_config(const tr_daemon_options *options, tr_config *ret);
 void tri_daemon_set_log(const tr_config *config);
+
+/* plan_servers.c: the managed servers among the local models, with their provider actors. Before
+ * plan_pools' others; room is there. */
+TR_MUST_USE tr_err tri_plan_servers(tr_daemon *d, uint32_t shards);
+void tri_plan_servers_free(tr_daemon *d);
 
 /* plan.c: child specs of providers and pools, and the routes, from the configuration. */
 TR_MUST_USE tr_err tri_plan_models(tr_daemon *d, uint32_t shards);

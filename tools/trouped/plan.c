@@ -9,6 +9,7 @@
 
 #include "tools/trouped/daemon_internal.h"
 
+#include "actors/command.h"
 #include "providers/catalog.h"
 #include "providers/http.h"
 #include "runtime/log.h"
@@ -78,7 +79,8 @@ static tr_err plan_providers(tr_daemon *d, uint32_t shards) {
         return err;
     }
     d->names = calloc(shards, sizeof *d->names);
-    d->children = calloc(shards * (d->provider_count + 1), sizeof *d->children);
+    d->children =
+        calloc(shards * (d->provider_count + 1 + d->config.locals.count), sizeof *d->children);
     if (d->names == NULL || d->children == NULL) {
         return tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
     }
@@ -159,6 +161,9 @@ static tr_err plan_pools(tr_daemon *d) {
     for (size_t i = 0; i < count; i++) {
         const tr_config_local *local = &locals[i];
         char file[PATH_MAX];
+        if (tr_config_is_managed(local)) {
+            continue;
+        }
         tr_config_model_file(local, file, sizeof file);
         uint64_t share =
             (uint64_t)(cores > 0 ? cores : 1) / (local->workers > 0 ? local->workers : 1);
@@ -195,6 +200,9 @@ tr_err tri_plan_models(tr_daemon *d, uint32_t shards) {
         err = plan_pools(d);
     }
     if (err == TR_OK) {
+        err = tri_plan_servers(d, shards);
+    }
+    if (err == TR_OK) {
         tri_plan_report(d);
     }
     return err;
@@ -228,7 +236,8 @@ void tri_plan_report(const tr_daemon *d) {
     for (size_t i = 0; i < d->config.locals.count; i++) {
         char file[PATH_MAX];
         tr_config_model_file(&locals[i], file, sizeof file);
-        bool there = locals[i].workers == 0 || access(file, R_OK) == 0;
+        bool there =
+            tr_config_is_managed(&locals[i]) || locals[i].workers == 0 || access(file, R_OK) == 0;
         add_name(there ? here : missing, sizeof here, locals[i].name);
     }
     bool asked = false; /* a server that the user named */
@@ -252,6 +261,14 @@ void tri_plan_report(const tr_daemon *d) {
 
 /* --- routes --- */
 
+/* A server that is not told of it has a context of its own. */
+static uint32_t context_of(const tr_config_local *local) {
+    const char *command =
+        tr_config_is_managed(local) ? tr_config_server_command(local) : "{context}";
+    bool told = tr_command_has(command, "context") || tr_command_has(command, "cache");
+    return told ? (uint32_t)local->context : 0;
+}
+
 tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     size_t local_count = d->config.locals.count; /* pools change with a restart only */
     const tr_config_local *locals = d->config.locals.items;
@@ -264,7 +281,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     if (local_names != NULL && contexts != NULL && provider_names != NULL && aliases != NULL) {
         for (size_t i = 0; i < local_count; i++) {
             local_names[i] = locals[i].name;
-            contexts[i] = (uint32_t)locals[i].context;
+            contexts[i] = context_of(&locals[i]);
         }
         for (size_t i = 0; i < d->provider_count; i++) {
             provider_names[i] = d->providers[i].name;
@@ -305,6 +322,7 @@ void tri_plans_free(tr_daemon *d) {
     for (size_t i = 0; d->plans != NULL && i < d->config.locals.count; i++) {
         tr_pool_plan_free(d->plans[i]);
     }
+    tri_plan_servers_free(d);
     free(d->plans);
     free(d->pools);
     free(d->children);
