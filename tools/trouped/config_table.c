@@ -211,7 +211,7 @@ static const tri_field local_fields[] = {
      .type = TRI_FIELD_TEXTS,
      .offset = offsetof(tr_config_local, env),
      .otherwise = "[]",
-     .example = "[MY_MODELS, \"ROCBLAS_*\"]",
+     .example = "[MY_MODELS]",
      .text = "Variables of the daemon that the server may see beside the usual ones (PATH, HOME, "
              "CUDA_*, HF_* with HF_TOKEN, proxies, ...); a name that ends in * stands for all that "
              "begin so and do not look like secrets. Providers' keys are not passed."},
