@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "actors/call_internal.h"
+#include "actors/call_shape.h"
 #include "protocol/assert.h"
 #include "runtime/memory.h"
 
@@ -21,9 +22,11 @@ static const bool may[TRI_CALL_STATES][TRI_CALL_STATES] = {
     [TRI_CALL_STREAMING] = {[TRI_CALL_RESERVING] = true,
                             [TRI_CALL_PAUSED] = true,
                             [TRI_CALL_BACKOFF] = true,
+                            [TRI_CALL_DELIVERING] = true,
                             [TRI_CALL_ENDED] = true},
     [TRI_CALL_PAUSED] = {[TRI_CALL_RESERVING] = true, [TRI_CALL_ENDED] = true},
     [TRI_CALL_BACKOFF] = {[TRI_CALL_RESERVING] = true, [TRI_CALL_ENDED] = true},
+    [TRI_CALL_DELIVERING] = {[TRI_CALL_ENDED] = true},
 };
 
 /* Less room than this counts as none. */
@@ -58,6 +61,7 @@ static void stop(tr_self *self, void *state, tr_err reason) {
     tri_call *c = state;
     tri_call_leave(self, c, reason == TR_OK ? (tr_err)c->outcome.err : reason);
     tr_body_unref(c->body);
+    tri_shape_free(c->shape);
     tr_routes_unref(c->routes);
     tr_targets_fini(&c->targets);
     tr_msg_free(c->failure);
@@ -69,12 +73,17 @@ static void stop(tr_self *self, void *state, tr_err reason) {
     }
 }
 
+/* What is held back needs no reader. */
+static bool takes_all(const tri_call *c) {
+    return c->state == TRI_CALL_STREAMING && tri_shape_holds(c);
+}
+
 bool tri_call_is_starved(const tri_call *c) {
-    return c->credit_messages == 0 || c->credit_bytes < TR_DELTA_max;
+    return !takes_all(c) && (c->credit_messages == 0 || c->credit_bytes < TR_DELTA_max);
 }
 
 bool tri_call_is_shut(const tri_call *c) {
-    return c->credit_messages == 0 || c->credit_bytes < ROOM_min;
+    return !takes_all(c) && (c->credit_messages == 0 || c->credit_bytes < ROOM_min);
 }
 
 /* --- messages of the door --- */
@@ -154,6 +163,10 @@ static tr_err submitted(tr_self *self, tri_call *c, tr_msg *msg) {
     if (submit->resume_count > 0) {
         return tri_call_failf(self, c, TR_ERR_INVALID, "only the daemon resumes streams");
     }
+    err = tri_shape_begin(c);
+    if (err != TR_OK) {
+        return tri_call_failf(self, c, err, "out of memory");
+    }
     return tri_call_is_shut(c) ? tri_call_pause(self, c) : tri_call_ask_gate(self, c);
 }
 
@@ -188,7 +201,10 @@ static tr_err credit_came(tr_self *self, tri_call *c, const tr_credit *credit) {
     if (c->state == TRI_CALL_PAUSED && !tri_call_is_shut(c)) {
         return tri_call_ask_gate(self, c);
     }
-    if (c->state != TRI_CALL_STREAMING) {
+    if (c->state == TRI_CALL_DELIVERING) {
+        return tri_shape_go_on(self, c);
+    }
+    if (c->state != TRI_CALL_STREAMING || tri_shape_holds(c)) {
         return TR_OK;
     }
     tr_err err = send_credit(self, c, credit);
@@ -234,6 +250,9 @@ static uint32_t strip_tokens(tr_msg *msg) {
 static tr_err delta_came(tr_self *self, tri_call *c, tr_msg **msg) {
     tr_delta *delta = (tr_delta *)(*msg)->data;
     tr_err err = TR_OK;
+    if (tri_shape_holds(c)) {
+        return tri_shape_hold(self, c, msg);
+    }
     /* The backend's credit is the client's without what is owed for ids. */
     TR_ASSERT(c->refund_bytes <= c->credit_bytes);
     if (c->credit_messages == 0 || c->credit_bytes - c->refund_bytes < (*msg)->size) {
@@ -261,6 +280,7 @@ static tr_err delta_came(tr_self *self, tri_call *c, tr_msg **msg) {
     if (c->attempt_token_us == 0) {
         c->attempt_token_us = c->progress_us;
     }
+    tri_shape_note(c, delta);
     delta->seq = c->seq++;
     (*msg)->ref = c->ref;
     err = tr_send(self, c->door, msg);
@@ -329,7 +349,7 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
     case TR_KIND_DELTA:
         return current(c, *msg, TRI_CALL_STREAMING) ? delta_came(self, c, msg) : TR_OK;
     case TR_KIND_DONE:
-        return current(c, *msg, TRI_CALL_STREAMING) ? tri_call_done(self, c, *msg) : TR_OK;
+        return current(c, *msg, TRI_CALL_STREAMING) ? tri_shape_done(self, c, *msg) : TR_OK;
     case TR_KIND_FAIL:
         return current(c, *msg, TRI_CALL_STREAMING) || current(c, *msg, TRI_CALL_RESERVING)
                    ? fail_came(self, c, *msg)
@@ -350,8 +370,8 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
 }
 
 static void describe(const void *state, char *buf, size_t size) {
-    static const char *const names[TRI_CALL_STATES] = {"new",    "waiting", "streaming",
-                                                       "paused", "backoff", "ended"};
+    static const char *const names[TRI_CALL_STATES] = {
+        "new", "waiting", "streaming", "paused", "backoff", "delivering", "ended"};
     const tri_call *c = state;
     snprintf(buf, size, "%s target=%s deltas=%u%s", names[c->state], tri_call_label(c), c->seq,
              c->credit_messages == 0 ? " client behind" : "");

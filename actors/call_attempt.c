@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "actors/call_shape.h"
 #include "protocol/assert.h"
 #include "runtime/log.h"
 #include "runtime/memory.h"
@@ -159,6 +160,10 @@ tr_err tri_call_knock(tr_self *self, tri_call *c) {
 }
 
 tr_err tri_call_ask_gate(tr_self *self, tri_call *c) {
+    const char *refusal = tri_shape_refusal(c);
+    if (refusal != NULL) {
+        return tri_call_failf(self, c, TR_ERR_UNSUPPORTED, "%s", refusal);
+    }
     tri_call_set_state(c, TRI_CALL_RESERVING);
     c->attempt++;
     c->seq_at_attempt = c->seq;
@@ -169,13 +174,21 @@ tr_err tri_call_ask_gate(tr_self *self, tri_call *c) {
 }
 
 /* SUBMIT; NULL when out of memory. */
-static tr_msg *submit_message(tr_self *self, const tri_call *c) {
+static tr_msg *submit_message(tr_self *self, tri_call *c) {
     const tr_target *target = tri_call_target(c);
     uint32_t left_ms = tri_call_remaining_ms(self, c);
     tr_submit head = c->head;
     head.total_ms = left_ms > 0 ? left_ms : 1;
+    tr_body *body = tri_shape_body(c);
+    if (body == NULL) {
+        return NULL;
+    }
     head.credit_messages = clamp(c->credit_messages, TR_CREDIT_MESSAGES_max);
     head.credit_bytes = clamp(c->credit_bytes, TR_CREDIT_BYTES_max);
+    if (tri_shape_holds(c)) {
+        head.credit_messages = TR_CREDIT_MESSAGES_default;
+        head.credit_bytes = TR_CREDIT_BYTES_default;
+    }
     head.resume_count = c->token_count;
     tr_submit_view view = {
         .resume = c->tokens,
@@ -183,7 +196,7 @@ static tr_msg *submit_message(tr_self *self, const tri_call *c) {
         .provider = {target->provider, strlen(target->provider)},
         .base_url = c->base_url,
     };
-    tr_msg *msg = tr_msg_submit(&head, &view, tr_body_ref(c->body));
+    tr_msg *msg = tr_msg_submit(&head, &view, body);
     if (msg != NULL) {
         msg->ref = c->attempt;
     }
@@ -193,7 +206,8 @@ static tr_msg *submit_message(tr_self *self, const tri_call *c) {
 /* The attempt runs from now on, as one that counts or not. */
 static void count_attempt(tr_self *self, tri_call *c) {
     c->let_in = true;
-    c->tries += c->cause != TRI_CALL_RESUME && c->cause != TRI_CALL_UNPAUSED;
+    c->tries += c->cause != TRI_CALL_RESUME && c->cause != TRI_CALL_UNPAUSED &&
+                c->cause != TRI_CALL_CORRECT;
     c->sent += c->cause != TRI_CALL_UNPAUSED; /* a pause is not the attempt's end */
     c->submitted_us = c->progress_us = tr_now_us(self);
     c->refund_bytes = 0;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "actors/call_shape.h"
 #include "actors/retry.h"
 #include "protocol/assert.h"
 #include "runtime/log.h"
@@ -35,7 +36,7 @@ static uint16_t attempts_of(const tri_call *c) {
     return (uint16_t)(c->sent < UINT16_MAX ? c->sent : UINT16_MAX);
 }
 
-static void set_outcome(tri_call *c, tr_err err, const tr_usage_wire *usage, tr_str why) {
+void tri_call_set_outcome(tri_call *c, tr_err err, const tr_usage_wire *usage, tr_str why) {
     c->outcome =
         (tr_settle){.err = (uint32_t)err, .tokens_in = usage->in, .tokens_out = usage->out};
     size_t size = tr_utf8_cut(why.ptr, why.size, sizeof c->why - 1);
@@ -44,7 +45,7 @@ static void set_outcome(tri_call *c, tr_err err, const tr_usage_wire *usage, tr_
 }
 
 /* Sends the one terminal; the actor's end (stop) gives everything back. */
-static tr_err finish(tr_self *self, tri_call *c, tr_msg *terminal) {
+tr_err tri_call_finish(tr_self *self, tri_call *c, tr_msg *terminal) {
     tri_call_set_state(c, TRI_CALL_ENDED);
     if (terminal == NULL) {
         return TR_ERR_NOMEM; /* the door sees a crash and answers for us */
@@ -66,7 +67,7 @@ static tr_msg *fail_message(tr_self *self, const tri_call *c, const tr_fail *hea
 
 /* `view` has the target that failed. */
 static tr_err fail(tr_self *self, tri_call *c, const tr_fail *head, const tr_end_view *view) {
-    set_outcome(c, (tr_err)head->err, &head->usage, view->message);
+    tri_call_set_outcome(c, (tr_err)head->err, &head->usage, view->message);
     if (tr_log_on(TR_LOG_INFO)) {
         char why[256];
         char id[TR_ID_FMT_size];
@@ -76,7 +77,9 @@ static tr_err fail(tr_self *self, tri_call *c, const tr_fail *head, const tr_end
                tr_err_name((tr_err)head->err), tri_call_ms_since(self, c->began_us), c->sent,
                c->resumes, tr_log_quote(view->message.ptr, view->message.size, why, sizeof why));
     }
-    return finish(self, c, fail_message(self, c, head, view));
+    tr_fail whole = *head;
+    tri_shape_add_used(c, &whole.usage);
+    return tri_call_finish(self, c, fail_message(self, c, &whole, view));
 }
 
 /* A formatted sentence as the view of a FAIL of the target in use. */
@@ -102,7 +105,8 @@ tr_err tri_call_done(tr_self *self, tri_call *c, const tr_msg *msg) {
     tr_done head = *(const tr_done *)msg->data;
     tr_end_view view = tr_done_read((const tr_done *)msg->data);
     c->backend_owes = false;
-    set_outcome(c, TR_OK, &head.usage, (tr_str){"", 0});
+    tri_call_set_outcome(c, TR_OK, &head.usage, (tr_str){"", 0});
+    tri_shape_add_used(c, &head.usage);
     set_usage(self, c, &head.usage);
     head.attempts = attempts_of(c);
     head.flags = c->at > 0 ? TR_DONE_FALLBACK : 0;
@@ -116,7 +120,9 @@ tr_err tri_call_done(tr_self *self, tri_call *c, const tr_msg *msg) {
                (unsigned long long)head.usage.in, (unsigned long long)head.usage.out,
                head.usage.first_token_ms, head.usage.total_ms, c->sent, c->resumes);
     }
-    return finish(self, c, tr_msg_done(&head, &view));
+    tr_msg *terminal = tr_msg_done(&head, &view);
+    return tri_shape_holds(c) ? tri_shape_deliver(self, c, terminal)
+                              : tri_call_finish(self, c, terminal);
 }
 
 /* --- another attempt --- */
@@ -222,7 +228,7 @@ tr_err tri_call_attempt_failed(tr_self *self, tri_call *c, const tr_fail *head,
     }
     log_failed(self, c, head, view->message, choice);
     keep_failure(self, c, head, &ours, refused);
-    set_outcome(c, facts.err, &head->usage, view->message);
+    tri_call_set_outcome(c, facts.err, &head->usage, view->message);
     tr_id failed = c->backend;
     tri_call_leave(self, c, facts.err);
     return choice.action == TR_RETRY_NEXT ? ask_next(self, c, facts.err == TR_ERR_CONTEXT_LENGTH)

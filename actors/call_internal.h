@@ -1,7 +1,8 @@
 /*
  * What a call is made of. Everything belongs to the call's shard. Internal to actors/call*.c:
  * call.c has the door's messages and the backend's, call_attempt.c one attempt from RESERVE to
- * SETTLE, call_limits.c its limits in time, call_end.c what a failure leads to and the terminal.
+ * SETTLE, call_limits.c its limits in time, call_end.c what a failure leads to and the terminal,
+ * call_shape.c answers in JSON.
  */
 #ifndef TR_ACTORS_CALL_INTERNAL_H
 #define TR_ACTORS_CALL_INTERNAL_H
@@ -10,12 +11,13 @@
 #include "protocol/gate.h"
 
 typedef enum tri_call_state {
-    TRI_CALL_NEW,       /* no SUBMIT yet */
-    TRI_CALL_RESERVING, /* a gate has been asked */
-    TRI_CALL_STREAMING, /* a backend has the request */
-    TRI_CALL_PAUSED,    /* the client takes nothing: no gate and no backend is held */
-    TRI_CALL_BACKOFF,   /* an attempt failed and another follows: the same */
-    TRI_CALL_ENDED,     /* the terminal has been sent */
+    TRI_CALL_NEW,        /* no SUBMIT yet */
+    TRI_CALL_RESERVING,  /* a gate has been asked */
+    TRI_CALL_STREAMING,  /* a backend has the request */
+    TRI_CALL_PAUSED,     /* the client takes nothing: no gate and no backend is held */
+    TRI_CALL_BACKOFF,    /* an attempt failed and another follows: the same */
+    TRI_CALL_DELIVERING, /* the answer is whole and goes out as the client reads (call_shape.c) */
+    TRI_CALL_ENDED,      /* the terminal has been sent */
     TRI_CALL_STATES
 } tri_call_state;
 
@@ -25,6 +27,7 @@ typedef enum tri_call_cause {
     TRI_CALL_AGAIN,    /* this target failed */
     TRI_CALL_NEXT,     /* another target failed */
     TRI_CALL_RESUME,   /* a worker died */
+    TRI_CALL_CORRECT,  /* the answer does not follow its schema */
     TRI_CALL_UNPAUSED, /* the client reads again */
 } tri_call_cause;
 
@@ -60,7 +63,8 @@ typedef struct tri_call {
     uint32_t stats_row;         /* where this attempt is counted; 0 = nowhere */
     uint64_t timer;
     uint64_t timer_due_us;
-    tr_msg *failure; /* the FAIL of the last failed attempt; NULL = none failed */
+    tr_msg *failure;         /* the FAIL of the last failed attempt; NULL = none failed */
+    struct tri_shape *shape; /* of an answer in JSON (call_shape.c); NULL = any text */
     /* the stream */
     uint64_t credit_messages, credit_bytes; /* the client's, not used yet */
     uint32_t refund_bytes;                  /* owed to the backend */
@@ -120,5 +124,9 @@ tr_err tri_call_attempt_failedf(tr_self *self, tri_call *c, tr_err err, bool ref
 tr_err tri_call_failf(tr_self *self, tri_call *c, tr_err err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 tr_err tri_call_done(tr_self *self, tri_call *c, const tr_msg *msg);
+/* Sends the one terminal, which is taken; NULL = there was no memory for it. */
+tr_err tri_call_finish(tr_self *self, tri_call *c, tr_msg *terminal);
+/* How the attempt ended, for its gate. */
+void tri_call_set_outcome(tri_call *c, tr_err err, const tr_usage_wire *usage, tr_str why);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "actors/call_internal.h"
+#include "actors/call_shape.h"
 
 /* Whether the present backend has to read all that was before its first own token. */
 static bool is_replaying(const tri_call *c) {
@@ -42,7 +43,8 @@ static limit next_limit(const tri_call *c) {
         phase = (limit){.due_us = c->knock_us};
     } else if (c->state == TRI_CALL_BACKOFF) {
         phase = (limit){.due_us = c->backoff_us};
-    } else if (c->state != TRI_CALL_STREAMING && c->state != TRI_CALL_PAUSED) {
+    } else if (c->state != TRI_CALL_STREAMING && c->state != TRI_CALL_PAUSED &&
+               c->state != TRI_CALL_DELIVERING) {
         phase = total;
     } else if (c->state == TRI_CALL_STREAMING && tri_call_is_shut(c) && c->token_count > 0 &&
                !c->untracked && c->pause_ms < c->stalled_ms) {
@@ -52,7 +54,7 @@ static limit next_limit(const tri_call *c) {
                         .err = TR_ERR_STALLED,
                         .text = "the client has not read its stream for",
                         .ms = c->stalled_ms};
-    } else if (c->first_token_us == 0 || is_replaying(c)) {
+    } else if (c->first_token_us == 0 || is_replaying(c) || tri_shape_waits(c)) {
         phase = (limit){.due_us = c->submitted_us + (uint64_t)c->head.first_token_ms * 1000,
                         .err = TR_ERR_TIMEOUT,
                         .text = "no first token came within",

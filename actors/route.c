@@ -66,6 +66,15 @@ static bool keep_contexts(tr_routes *routes, const uint32_t *contexts, size_t co
     return kept != NULL;
 }
 
+static bool keep_structured(tr_routes *routes, const tr_structured *structured, size_t count) {
+    tr_structured *kept = tr_zalloc((count + 1) * sizeof *kept);
+    routes->spec.structured = kept;
+    if (kept != NULL && structured != NULL) {
+        memcpy(kept, structured, count * sizeof *kept);
+    }
+    return kept != NULL;
+}
+
 static size_t count_strings(const tr_routes_spec *spec) {
     size_t count = spec->local_count + spec->provider_count + spec->alias_count + 1;
     for (size_t i = 0; i < spec->alias_count; i++) {
@@ -89,11 +98,12 @@ tr_err tr_routes_new(const tr_routes_spec *spec, tr_routes **ret) {
     routes->spec.locals = keep_all(routes, spec->locals, spec->local_count);
     routes->spec.providers = keep_all(routes, spec->providers, spec->provider_count);
     bool aliases = keep_aliases(routes, spec->aliases, spec->alias_count);
+    bool structured = keep_structured(routes, spec->structured, spec->provider_count);
     bool contexts = keep_contexts(routes, spec->contexts, spec->local_count);
     routes->spec.default_model =
         keep(routes, spec->default_model != NULL ? spec->default_model : "");
     if (routes->spec.locals == NULL || routes->spec.providers == NULL || !aliases || !contexts ||
-        routes->spec.default_model == NULL) {
+        !structured || routes->spec.default_model == NULL) {
         tr_routes_unref(routes);
         return TR_ERR_NOMEM;
     }
@@ -122,6 +132,7 @@ void tr_routes_unref(tr_routes *routes) {
         tr_free((void *)routes->spec.locals);
         tr_free((void *)routes->spec.providers);
         tr_free((void *)routes->spec.contexts);
+        tr_free((void *)routes->spec.structured);
     }
     tr_free(routes->strings);
     tr_free(routes);
@@ -184,6 +195,7 @@ static tr_err set(tr_target *ret, const char *provider, tr_str model, char *why,
     snprintf(ret->model, sizeof ret->model, "%.*s", (int)model.size, model.ptr);
     snprintf(ret->label, sizeof ret->label, "%s/%.*s", provider, (int)model.size, model.ptr);
     ret->context = 0;
+    ret->structured = TR_STRUCTURED_NATIVE;
     return TR_OK;
 }
 
@@ -199,6 +211,18 @@ static tr_err to_local(const tr_routes_spec *spec, tr_str name, tr_target *ret, 
     return not_found(spec, name, false, why, why_size);
 }
 
+/* `known` is the provider's name among the routes' own. */
+static tr_err set_provider(const tr_routes_spec *spec, const char *known, tr_str model,
+                           tr_target *ret, char *why, size_t why_size) {
+    tr_err err = set(ret, known, model, why, why_size);
+    for (size_t i = 0; i < spec->provider_count && err == TR_OK; i++) {
+        if (spec->providers[i] == known) {
+            ret->structured = spec->structured[i];
+        }
+    }
+    return err;
+}
+
 static tr_err to_provider(const tr_routes_spec *spec, tr_str provider, tr_str model, tr_target *ret,
                           char *why, size_t why_size) {
     if (same(provider, "local")) {
@@ -208,7 +232,7 @@ static tr_err to_provider(const tr_routes_spec *spec, tr_str provider, tr_str mo
     if (known == NULL) {
         return not_found(spec, provider, true, why, why_size);
     }
-    return set(ret, known, model, why, why_size);
+    return set_provider(spec, known, model, ret, why, why_size);
 }
 
 /* A name that is no alias. */
@@ -222,7 +246,7 @@ static tr_err to_target(const tr_routes_spec *spec, tr_str name, tr_target *ret,
     }
     const char *known = find(spec->providers, spec->provider_count, name);
     if (known != NULL && find(spec->locals, spec->local_count, name) == NULL) {
-        return set(ret, known, (tr_str){"", 0}, why, why_size);
+        return set_provider(spec, known, (tr_str){"", 0}, ret, why, why_size);
     }
     return to_local(spec, name, ret, why, why_size);
 }

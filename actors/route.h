@@ -18,6 +18,13 @@
 
 typedef struct tr_routes tr_routes;
 
+/* How a provider comes to an answer that follows a JSON schema. */
+typedef enum tr_structured {
+    TR_STRUCTURED_NATIVE,   /* it holds the model to it */
+    TR_STRUCTURED_OBJECT,   /* it knows JSON objects, but no schema: by instruction and check */
+    TR_STRUCTURED_INSTRUCT, /* neither */
+} tr_structured;
+
 /* Defaults of a request's limits, in milliseconds; 0 is none. */
 typedef struct tr_time_limits {
     uint32_t connect_ms;
@@ -42,6 +49,7 @@ typedef struct tr_routes_spec {
     const uint32_t *contexts; /* tokens, a local model each; 0 = not declared; NULL = none is */
     const char *const *providers;
     size_t provider_count;
+    const tr_structured *structured; /* a provider each; NULL = all native */
     const tr_alias *aliases;
     size_t alias_count;
     const char *default_model; /* NULL or "" = the first local model */
@@ -62,6 +70,7 @@ typedef struct tr_target {
     char model[TR_NAME_max + 1];      /* as the backend knows it */
     char label[2 * TR_NAME_max + 2];  /* "provider/model", for people */
     uint32_t context;                 /* tokens; 0 = not declared */
+    tr_structured structured;
 } tr_target;
 
 /* All that a name leads to. */

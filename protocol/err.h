@@ -41,7 +41,8 @@
     X(TR_ERR_EXISTS, 27, INVALID_REQUEST, false, "that name is taken")                             \
     X(TR_ERR_FORKED, 28, INVALID_REQUEST, false, "the client was opened by the parent process")    \
     X(TR_ERR_IO, 29, SERVER, false, "the operating system refused")                                \
-    X(TR_ERR_BUG, 30, SERVER, false, "an internal error")
+    X(TR_ERR_BUG, 30, SERVER, false, "an internal error")                                          \
+    X(TR_ERR_SCHEMA, 31, SERVER, true, "the answer does not follow the schema")
 
 typedef enum tr_err {
 #define TR_ERR_CODE(code, number, class, again, text) code = number,
