@@ -119,6 +119,16 @@ static void set_order(tr_self *self, tri_call *c) {
              c->order);
 }
 
+/* Where a first try may still be under way: another target first, at the cost of a retry. */
+static void set_second(tri_call *c) {
+    if ((c->head.flags & TR_SUBMIT_SECOND) != 0) {
+        bool same_first =
+            c->targets.policy == TR_POLICY_ORDER || c->targets.policy == TR_POLICY_FASTEST;
+        c->at = same_first && c->targets.count > 1 ? 1 : 0;
+        c->cause = TRI_CALL_AGAIN;
+    }
+}
+
 static tr_err set_targets(tr_self *self, tri_call *c, const tr_submit_view *view, char *why,
                           size_t why_size) {
     tr_err err = tr_route_all(c->routes, view->target, view->provider, &c->targets, why, why_size);
@@ -126,6 +136,7 @@ static tr_err set_targets(tr_self *self, tri_call *c, const tr_submit_view *view
         /* A base URL is one server's: nobody else is asked in its place. */
         c->targets.count = view->base_url.size > 0 ? 1 : c->targets.count;
         set_order(self, c);
+        set_second(c);
     }
     return err;
 }

@@ -14,6 +14,7 @@
 #include "actors/backlog.h"
 #include "actors/call.h"
 #include "actors/control.h"
+#include "actors/hedge.h"
 #include "protocol/assert.h"
 #include "protocol/frame.h"
 #include "runtime/link.h"
@@ -257,7 +258,9 @@ static tr_err start_request(tr_self *self, connection *c, const tr_submit *submi
     snprintf(parent, sizeof parent, "calls:%u", tr_self_shard(self));
     tr_call_args args = {.services = c->args.services};
     tr_spawn_spec spec = {
-        .behaviour = submit->op == TR_OP_CONTROL ? &tr_control : &tr_call,
+        .behaviour = submit->op == TR_OP_CONTROL              ? &tr_control
+                     : (submit->flags & TR_SUBMIT_HEDGE) != 0 ? &tr_hedge
+                                                              : &tr_call,
         .args = &args,
         .args_size = sizeof args,
         .parent = tr_whereis(tr_self_node(self), parent),

@@ -14,7 +14,7 @@
 struct tr_services {
     /* set at init */
     tr_services_spec spec;
-    tr_stats *stats;
+    tr_stats *stats, *hedging;
     /* guarded by routes_mtx */
     tr_routes *routes;
     pthread_mutex_t routes_mtx;
@@ -27,7 +27,11 @@ struct tr_services {
 
 tr_err tr_services_new(const tr_services_spec *spec, tr_services **ret) {
     tr_services *services = tr_zalloc(sizeof *services);
-    if (services == NULL || tr_stats_new(&services->stats) != TR_OK) {
+    if (services == NULL || tr_stats_new(&services->stats) != TR_OK ||
+        tr_stats_new(&services->hedging) != TR_OK) {
+        if (services != NULL) {
+            tr_stats_free(services->stats);
+        }
         tr_free(services);
         return TR_ERR_NOMEM;
     }
@@ -41,6 +45,7 @@ void tr_services_free(tr_services *services) {
     if (services != NULL) {
         tr_routes_unref(services->routes);
         tr_stats_free(services->stats);
+        tr_stats_free(services->hedging);
         pthread_mutex_destroy(&services->routes_mtx);
         tr_free(services);
     }
@@ -63,6 +68,10 @@ void tr_services_set_routes(tr_services *services, tr_routes *routes) {
 
 tr_stats *tr_services_stats(const tr_services *services) {
     return services->stats;
+}
+
+tr_stats *tr_services_hedging(const tr_services *services) {
+    return services->hedging;
 }
 
 const char *tr_services_version(const tr_services *services) {

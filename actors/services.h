@@ -27,8 +27,9 @@ tr_routes *tr_services_routes(tr_services *services);
 /* Takes `routes` over. */
 void tr_services_set_routes(tr_services *services, tr_routes *routes);
 
-/* What aliases choose by. */
+/* What aliases choose by, and what hedges wait by: first tokens by the name asked for. */
 tr_stats *tr_services_stats(const tr_services *services);
+tr_stats *tr_services_hedging(const tr_services *services);
 
 const char *tr_services_version(const tr_services *services);
 /* False: nobody can stop this daemon by a request. */

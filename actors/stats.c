@@ -17,6 +17,8 @@ typedef struct stats_row {
     _Atomic uint32_t running;
     _Atomic uint32_t first_ms;
     _Atomic uint64_t seen_us; /* when first_ms was last changed */
+    _Atomic uint32_t begun;
+    _Atomic uint64_t late_us;
 } stats_row;
 
 struct tr_stats {
@@ -99,4 +101,29 @@ tr_target_load tr_stats_load(const tr_stats *stats, uint32_t row, uint64_t now_u
     uint32_t mean = atomic_load_explicit(&r->first_ms, memory_order_relaxed);
     return (tr_target_load){.running = atomic_load_explicit(&r->running, memory_order_relaxed),
                             .first_ms = halves < 32 ? mean >> halves : 0};
+}
+
+/* The quantile by stochastic approximation (Robbins and Monro, 1951), with steps in proportion: one
+ * of twenty that are late raises it by as much as the other nineteen lower it. */
+void tr_stats_first_came(tr_stats *stats, uint32_t row, uint64_t us) {
+    if (row == 0) {
+        return;
+    }
+    stats_row *r = &stats->rows[row - 1];
+    uint32_t begun = atomic_fetch_add_explicit(&r->begun, 1, memory_order_relaxed);
+    uint64_t late_us = atomic_load_explicit(&r->late_us, memory_order_relaxed);
+    if (begun < TR_STATS_LATE_SEEN_min) {
+        late_us = us > late_us ? us : late_us;
+    } else {
+        late_us = us > late_us ? late_us + late_us * 19 / 200 + 1 : late_us - late_us / 200;
+    }
+    atomic_store_explicit(&r->late_us, late_us, memory_order_relaxed);
+}
+
+uint64_t tr_stats_late_us(const tr_stats *stats, uint32_t row) {
+    if (row == 0 || atomic_load_explicit(&stats->rows[row - 1].begun, memory_order_relaxed) <
+                        TR_STATS_LATE_SEEN_min) {
+        return 0;
+    }
+    return atomic_load_explicit(&stats->rows[row - 1].late_us, memory_order_relaxed);
 }

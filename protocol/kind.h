@@ -53,11 +53,14 @@ typedef enum tr_finish {
 
 enum {
     TR_SUBMIT_NO_STREAM = 1, /* ask the provider for one whole answer instead of a stream */
+    TR_SUBMIT_HEDGE = 2,     /* make it a second time when its first token is late */
+    TR_SUBMIT_SECOND = 4,    /* inside the daemon: it is that second time */
     TR_FAIL_RESUMABLE = 1,   /* a worker died: the same tokens may go on elsewhere */
     TR_FAIL_RETRY_AFTER = 2, /* retry_after_ms was given by the provider */
     TR_FAIL_RETRY_YES = 4,   /* the provider says that another attempt may help ... */
     TR_FAIL_RETRY_NO = 8,    /* ... or will not (x-should-retry) */
     TR_DONE_FALLBACK = 1,    /* not the target that was asked first */
+    TR_DONE_HEDGED = 2,      /* the second of two that were asked answered first */
 };
 
 #endif

@@ -184,6 +184,7 @@ void tri_result_done(tr_result *result, const tr_done *done) {
     end(result, &done->usage, &view, done->attempts);
     result->finish = done->finish;
     result->fallback = (done->flags & TR_DONE_FALLBACK) != 0;
+    result->hedged = (done->flags & TR_DONE_HEDGED) != 0;
 }
 
 void tri_result_fail(tr_result *result, const tr_fail *fail) {
@@ -246,6 +247,10 @@ const char *tr_result_request_id(const tr_result *result) {
 
 uint32_t tr_result_attempts(const tr_result *result) {
     return result->attempts;
+}
+
+bool tr_result_hedged(const tr_result *result) {
+    return result->hedged;
 }
 
 bool tr_result_fallback(const tr_result *result) {

@@ -41,6 +41,7 @@ struct tr_result {
     uint16_t attempts, status;
     uint8_t finish; /* tr_finish, or 0 */
     bool fallback;
+    bool hedged;
 };
 
 tr_result *tri_result_new(void);

@@ -116,6 +116,8 @@ typedef struct tr_options {
     uint32_t window_bytes;    /* ... 0 = 256 KiB; least 40 KiB; both are limits at once */
     bool whole;               /* ask the provider for one whole answer instead of a stream */
     bool forget;              /* streams only: the result shall not repeat the text of the chunks */
+    bool hedge;               /* make it a second time when its first token is later than those of
+                                 95 in 100 requests of that name; the first to answer serves */
 } tr_options;
 #define TR_NAN __builtin_nan("")
 #define TR_RETRIES_DEFAULT UINT32_MAX
@@ -123,7 +125,7 @@ typedef struct tr_options {
     {                                                                                              \
         sizeof(tr_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, TR_NAN, TR_NAN,     \
             TR_NAN, TR_NAN, TR_NAN, TR_NAN, -1, -1, 0, 0, TR_RETRIES_DEFAULT, 0, 0, 0, 0, 0, 0,    \
-            false, false                                                                           \
+            false, false, false                                                                    \
     }
 
 /* `options` NULL = all defaults. TR_ERR_INVALID says which option; TR_ERR_NOMEM. No I/O. */
@@ -171,6 +173,7 @@ const char *tr_result_target(const tr_result *result);     /* who served it: "pr
 const char *tr_result_request_id(const tr_result *result); /* the provider's; "" */
 uint32_t tr_result_attempts(const tr_result *result);      /* given to a model so often */
 bool tr_result_fallback(const tr_result *result); /* served, but not by the target asked first */
+bool tr_result_hedged(const tr_result *result);   /* the second of two that were asked served */
 uint32_t tr_result_retry_after_ms(const tr_result *result); /* 0 = nobody said */
 uint32_t tr_result_status(const tr_result *result);         /* the provider's HTTP status, or 0 */
 tr_usage tr_result_usage(const tr_result *result);

@@ -171,12 +171,13 @@ static void command_line_takes_retries_and_shows_them(void) {
     (void)upstream();
 }
 
-static void attempts_can_be_configured_while_it_runs(void) {
-    char extra[512];
+/* The mock's provider and `more`, from now on. */
+static void configure(const char *more) {
+    char extra[1024];
     snprintf(extra, sizeof extra,
-             "attempts: 1\nproviders:\n  mock: {kind: openai-compatible, base_url: "
+             "%s\nproviders:\n  mock: {kind: openai-compatible, base_url: "
              "'http://127.0.0.1:%u/v1'}\n",
-             (unsigned)port);
+             more, (unsigned)port);
     tr_stage_configure(1, extra);
     unsigned before = tr_stage_logged("the configuration was read again");
     kill(tr_stage_now.daemon, SIGHUP);
@@ -184,9 +185,38 @@ static void attempts_can_be_configured_while_it_runs(void) {
     while (tr_stage_logged("the configuration was read again") == before &&
            tr_stage_now_ms() < until) {
     }
+}
+
+static void attempts_can_be_configured_while_it_runs(void) {
+    configure("attempts: 1");
     expect("mock/mock:status=503,retry_after_ms=1,first=5ms", TR_RETRIES_DEFAULT, TR_ERR_OVERLOADED,
            1);
     expect("mock/mock:status=503,retry_after_ms=1,first=6ms", 1, TR_ERR_OVERLOADED, 2);
+}
+
+/* Once it is known how soon the alias's first tokens come, its first target becomes slow. */
+static void hedged_request_is_served_by_the_next_target_when_the_first_is_late(void) {
+    char out[4096];
+    const char *argv[] = {"troupe", "ask", "-m", "pair", "--hedge", "--json", "hi", NULL};
+    tr_options options = TR_OPTIONS_INIT;
+    options.model = "pair";
+    options.hedge = true;
+    configure("aliases: {pair: ['mock/mock:tokens=1', 'mock/mock:tokens=2']}");
+    (void)upstream();
+    for (int i = 0; i < 30; i++) {
+        tr_result *result = NULL;
+        CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, "hi", &result), TR_OK);
+        CU_ASSERT_EQUAL(tr_result_error(result), TR_OK);
+        tr_result_free(result);
+    }
+    (void)upstream();
+    configure("aliases: {pair: ['mock/mock:tokens=1,first=30s', 'mock/mock:tokens=2']}");
+    long began = tr_stage_now_ms();
+    CU_ASSERT_EQUAL(tr_stage_run(argv, out, sizeof out), 0);
+    CU_ASSERT(tr_stage_now_ms() - began < 10000);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"target\":\"mock/mock:tokens=2\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"attempts\":2,\"hedged\":true,\"fallback\":true"));
+    CU_ASSERT_EQUAL(upstream(), 2);
 }
 
 /* ---- the stage ---- */
@@ -241,6 +271,8 @@ int main(void) {
         {"alias_falls_back_and_names_who_served", alias_falls_back_and_names_who_served},
         {"command_line_takes_retries_and_shows_them", command_line_takes_retries_and_shows_them},
         {"attempts_can_be_configured_while_it_runs", attempts_can_be_configured_while_it_runs},
+        {"hedged_request_is_served_by_the_next_target_when_the_first_is_late",
+         hedged_request_is_served_by_the_next_target_when_the_first_is_late},
         {"(they stop)", close_stage},
         CU_TEST_INFO_NULL,
     };

@@ -134,6 +134,7 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     options.total_ms = args->timeout_ms;
     options.retries = args->retries;
     options.whole = args->no_stream;
+    options.hedge = args->hedge;
     *ret = options;
     return true;
 }
@@ -447,6 +448,10 @@ static void write_result(tr_jsonw *w, const tr_result *result) {
     }
     tr_jsonw_name(w, "attempts");
     tr_jsonw_uint(w, tr_result_attempts(result));
+    if (tr_result_hedged(result)) {
+        tr_jsonw_name(w, "hedged");
+        tr_jsonw_bool(w, true);
+    }
     if (tr_result_fallback(result)) {
         tr_jsonw_name(w, "fallback");
         tr_jsonw_bool(w, true);

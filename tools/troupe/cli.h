@@ -45,6 +45,7 @@ typedef struct tri_args {
     uint32_t at_once;
     bool no_stream;
     bool stream;
+    bool hedge;
     bool json;
     bool quiet;
     bool once;

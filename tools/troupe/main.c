@@ -15,7 +15,7 @@
 #define CONNECTING " socket token-file ca-file json quiet"
 #define ASKING                                                                                     \
     "model provider base-url system temperature top-p max-tokens seed stop grammar schema extra "  \
-    "timeout retries"
+    "timeout retries hedge"
 
 const tri_command tri_commands[] = {
     {"ask", "[PROMPT...]",
@@ -68,6 +68,7 @@ enum {
     STREAM,
     TIMEOUT,
     RETRIES,
+    HEDGE,
     AT_ONCE,
     RPM,
     TPM,
@@ -122,6 +123,10 @@ const tri_option tri_options_known[] = {
      "N",
      "more attempts before the first token; otherwise as configured",
      "a whole number from 0 to 19"},
+    {{"hedge", no_argument, NULL, HEDGE},
+     NULL,
+     "ask a second time when the first token is late",
+     NULL},
     {{"at-once", WITH, NULL, AT_ONCE},
      "N",
      "at most so many in flight",
@@ -319,6 +324,9 @@ static bool set_option(tri_args *args, int option, const char *value) {
         return true;
     case EXTRA:
         args->extra = value;
+        return true;
+    case HEDGE:
+        args->hedge = true;
         return true;
     case NO_STREAM:
         args->no_stream = true;
