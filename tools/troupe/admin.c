@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "protocol/client/socket_path.h"
-#include "tools/troupe/cli.h"
+#include "tools/troupe/commands.h"
 #include "tools/troupe/launch.h"
 #include "tools/troupe/limit.h"
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/troupe/cli.h"
+#include "tools/troupe/commands.h"
 
 typedef struct asking {
     const tri_args *args;

@@ -130,22 +130,4 @@ long long tri_int_of(const tr_json_value *value, const char *name);
 tr_str tri_id(const tr_json_value *actor);
 bool tri_is(const tr_json_value *value, const char *name, const char *text);
 
-int tri_cmd_ask(const tri_args *args);
-int tri_cmd_gather(const tri_args *args);
-int tri_cmd_embed(const tri_args *args);
-int tri_cmd_tokens(const tri_args *args);
-int tri_cmd_models(const tri_args *args);
-int tri_cmd_load(const tri_args *args);
-int tri_cmd_unload(const tri_args *args);
-int tri_cmd_tree(const tri_args *args);
-int tri_cmd_requests(const tri_args *args);
-int tri_cmd_cancel(const tri_args *args);
-int tri_cmd_start(const tri_args *args);
-int tri_cmd_stop(const tri_args *args);
-int tri_cmd_status(const tri_args *args);
-int tri_cmd_log_level(const tri_args *args);
-int tri_cmd_version(const tri_args *args);
-int tri_cmd_help(const tri_args *args);
-int tri_cmd_completion(const tri_args *args);
-
 #endif

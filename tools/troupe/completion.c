@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tools/troupe/cli.h"
+#include "tools/troupe/commands.h"
 
 /* Lists what `troupe models` says: the argument "all" = what -m takes, "local" = what load takes,
  * "providers". The program is the one that is being completed, which need not be in PATH. */

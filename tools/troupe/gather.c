@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "protocol/limits.h"
-#include "tools/troupe/cli.h"
+#include "tools/troupe/commands.h"
 
 typedef struct gathering gathering;
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "protocol/limits.h"
-#include "tools/troupe/cli.h"
+#include "tools/troupe/commands.h"
 #include "tools/troupe/limit.h"
 
 #define CONNECTING " socket token-file ca-file json quiet"

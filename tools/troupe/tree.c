@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "protocol/utf8.h"
-#include "tools/troupe/cli.h"
+#include "tools/troupe/commands.h"
 
 #define DEPTH_max 16
 
