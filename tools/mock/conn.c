@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OUT_enough 65536U
@@ -46,8 +47,12 @@ mock_conn *mock_conn_new(mock_server *server, int fd) {
 void mock_conn_free(mock_conn *conn) {
     conn->server->stats.connections--;
     if (conn->active && !conn->quiet) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
         conn->server->stats.active--;
         conn->server->stats.aborted++;
+        conn->server->stats.last_abort_us =
+            (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
     }
     close(conn->fd);
     mock_request_fini(&conn->request);
@@ -187,15 +192,15 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     if (conn->quiet) {
         const mock_stats *stats = &conn->server->stats;
         char *text = NULL;
-        int size =
-            asprintf(&text,
-                     "{\"requests\":%llu,\"active\":%llu,\"connections\":%llu,"
-                     "\"completed\":%llu,\"aborted\":%llu,\"accepted\":%llu,"
-                     "\"bytes\":%llu}\n",
-                     (unsigned long long)stats->requests, (unsigned long long)stats->active,
-                     (unsigned long long)stats->connections - 1,
-                     (unsigned long long)stats->completed, (unsigned long long)stats->aborted,
-                     (unsigned long long)stats->accepted, (unsigned long long)stats->bytes);
+        int size = asprintf(
+            &text,
+            "{\"requests\":%llu,\"active\":%llu,\"connections\":%llu,"
+            "\"completed\":%llu,\"aborted\":%llu,\"accepted\":%llu,"
+            "\"bytes\":%llu,\"last_abort_us\":%llu}\n",
+            (unsigned long long)stats->requests, (unsigned long long)stats->active,
+            (unsigned long long)stats->connections - 1, (unsigned long long)stats->completed,
+            (unsigned long long)stats->aborted, (unsigned long long)stats->accepted,
+            (unsigned long long)stats->bytes, (unsigned long long)stats->last_abort_us);
         answer(conn, 200, size < 0 ? NULL : text);
         return;
     }

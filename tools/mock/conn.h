@@ -13,6 +13,7 @@
 typedef struct mock_stats {
     uint64_t requests, completed, aborted, accepted, bytes;
     uint64_t active, connections;
+    uint64_t last_abort_us; /* on the monotonic clock, which tests on the same machine share */
 } mock_stats;
 
 /* How often each plan with `times` was asked for. */

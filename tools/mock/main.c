@@ -44,7 +44,7 @@ static void help(FILE *out) {
             "GET /health answers 200, or 503 while it loads, and counts as no request.\n"
             "GET /stats answers with JSON: requests, active (answers unfinished), connections,\n"
             "accepted (connections so far), completed, aborted (closed by the client in the\n"
-            "middle), bytes (of bodies sent).\n"
+            "middle), last_abort_us (when, on the monotonic clock), bytes (of bodies sent).\n"
             "POST /reset sets the counts to 0.\n");
 }
 
