@@ -31,10 +31,15 @@ static void test_wake(void *arg, uint32_t shard) {
 }
 
 tr_node *puppet_node(uint32_t shards) {
+    return puppet_node_with(shards, NULL);
+}
+
+tr_node *puppet_node_with(uint32_t shards, struct tr_process_table *processes) {
     puppet_clock_us = 1000;
     tr_node_spec spec = {
         .shards = shards,
-        .platform = {.now_us = test_now, .random = test_random, .wake = test_wake}};
+        .platform = {
+            .now_us = test_now, .random = test_random, .wake = test_wake, .processes = processes}};
     tr_node *node = NULL;
     CU_ASSERT_EQUAL_FATAL(tr_node_new(&spec, &node), TR_OK);
     return node;

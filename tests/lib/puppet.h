@@ -47,6 +47,8 @@ extern const tr_behaviour puppet_trapper;   /* notes EXIT and goes on */
 extern const tr_behaviour puppet_silent;    /* is not up until it calls tr_started */
 
 tr_node *puppet_node(uint32_t shards);
+/* With a table of processes, which is freed after the node's actors have ended. */
+tr_node *puppet_node_with(uint32_t shards, struct tr_process_table *processes);
 /* Steps until nothing is left to do. */
 void puppet_run(tr_node *node);
 /* Moves the clock on and steps. */
