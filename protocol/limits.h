@@ -51,6 +51,17 @@
 #define TR_RATE_max 1000000000               /* requests or tokens a minute */
 #define TR_TIMEOUT_MS_max (24U * 3600U * 1000U)
 
+/* Providers' keys. */
+#define TR_KEY_max 2048                 /* one key */
+#define TR_KEYS_max 16                  /* of one provider, all its sources together */
+#define TR_KEY_SOURCES_max 8            /* of one provider */
+#define TR_KEY_SOURCE_max 511           /* the text that names a source */
+#define TR_KEY_FILE_max (64 * 1024)     /* a file with keys, or what a command prints */
+#define TR_KEY_COMMAND_MS_max 30000U    /* a command that prints keys */
+#define TR_KEY_REST_MS_min 10000U       /* a refused key is tried again after it, then later … */
+#define TR_KEY_REST_MS_max 300000U      /* … and later, up to this */
+#define TR_KEY_LIMITED_MS_default 5000U /* at its rate limit, and nobody says how long */
+
 /* Actors. */
 #define TR_SHARDS_max 64
 #define TR_MAILBOX_default 4096 /* messages; control messages bypass it */
