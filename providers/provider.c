@@ -18,6 +18,7 @@
 #include "protocol/assert.h"
 #include "protocol/gate.h"
 #include "providers/http.h"
+#include "providers/key_commands.h"
 #include "providers/provider_internal.h"
 #include "providers/rates.h"
 #include "runtime/answer.h"
@@ -32,7 +33,7 @@ static void provider_stop(tr_self *self, void *state, tr_err reason);
 static void provider_describe(const void *state, char *buf, size_t size);
 static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg);
 static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tri_outgoing *out,
-                    tri_request **ret);
+                    tri_request **ret, char *why, size_t why_size);
 static tr_err on_credit(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_cancel(tr_self *self, tri_provider *provider, const tr_msg *msg);
 /* x-should-retry, as the official SDKs understand it: anything else says nothing. */
@@ -47,6 +48,7 @@ static tr_err on_head(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_data(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg);
+static tr_err on_keys_came(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err hear(void *arg, const tr_piece *piece);
 static tr_err flush(tr_self *self, tri_provider *provider, tri_request *request);
@@ -57,7 +59,6 @@ static void close_transfer(tr_self *self, tri_provider *provider, tri_request *r
 static void forget(tr_self *self, tri_provider *provider, tri_request *request);
 static void write_failure(const tri_provider *provider, const tri_request *request, tr_err err,
                           char text[TR_MESSAGE_max + 1]);
-static void hide_key(const tri_provider *provider, char *text);
 static tr_err find_http(tr_self *self, tri_provider *provider);
 
 const tr_behaviour tr_provider = {
@@ -89,7 +90,22 @@ static tr_err provider_init(tr_self *self, void *state, const void *args) {
     memcpy(&provider->spec, args, sizeof(provider->spec));
     provider->row = tr_catalog_find(provider->spec.kind);
     provider->dialect = provider->row == NULL ? NULL : tr_dialect_find(provider->row->dialect);
-    return provider->dialect == NULL ? TR_ERR_NOT_FOUND : TR_OK;
+    if (provider->dialect == NULL) {
+        return TR_ERR_NOT_FOUND;
+    }
+    if (provider->spec.keychain != NULL) {
+        return TR_OK;
+    }
+    char source[sizeof(provider->spec.key_env) + 4];
+    snprintf(source, sizeof(source), "env:%s", provider->spec.key_env);
+    const char *sources[] = {source};
+    tr_keychain_spec chain = {.provider = provider->spec.name,
+                              .kind = provider->spec.kind,
+                              .sources = sources,
+                              .source_count = provider->spec.key_env[0] != '\0' ? 1 : 0};
+    tr_err err = tr_keychain_new(&chain, &provider->own_chain);
+    provider->spec.keychain = provider->own_chain;
+    return err;
 }
 
 static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg) {
@@ -109,6 +125,8 @@ static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg) {
         return on_end(self, provider, *msg);
     case TR_KIND_DOWN:
         return on_down(self, provider, *msg);
+    case TR_KIND_KEYS_CAME:
+        return on_keys_came(self, provider, *msg);
     case TR_KIND_STATUS:
         return on_status(self, provider, *msg);
     default:
@@ -127,6 +145,7 @@ static void provider_stop(tr_self *self, void *state, tr_err reason) {
     }
     tr_free(provider->requests);
     tri_slots_fini(&provider->slots);
+    tr_keychain_free(provider->own_chain);
 }
 
 static void provider_describe(const void *state, char *buf, size_t size) {
@@ -149,9 +168,8 @@ static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg) {
         err = tri_provider_prepare(provider, msg, &out, why, sizeof(why));
     }
     if (err == TR_OK) {
-        err = begin(self, provider, msg, &out, &request);
+        err = begin(self, provider, msg, &out, &request, why, sizeof(why));
     }
-    explicit_bzero(out.headers, sizeof(out.headers));
     if (err == TR_OK) {
         return TR_OK;
     }
@@ -198,7 +216,7 @@ static void set_target(const tri_provider *provider, char to[TR_NAME_max + 1], t
 
 /* On an error, *ret is what must be forgotten again, or NULL. Takes out->body on success. */
 static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tri_outgoing *out,
-                    tri_request **ret) {
+                    tri_request **ret, char *why, size_t why_size) {
     const tr_submit *head = (const void *)msg->data;
     tr_submit_view view = tr_submit_read(head);
     uint32_t slot = 0;
@@ -217,18 +235,15 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     *ret = request;
     request->caller = msg->from;
     request->ref = msg->ref;
-    request->http_ref = (++provider->serial << 16) | slot;
+    request->http_ref = slot;
     request->credit_messages = head->credit_messages;
     request->credit_bytes = head->credit_bytes;
     request->started_us = tr_now_us(self);
     set_target(provider, request->target, view.target);
     err = tr_monitor(self, msg->from, &request->monitor);
-    request->abort = tr_http_abort_msg(request->http_ref, false);
-    if (err == TR_OK && request->abort == NULL) {
-        err = TR_ERR_NOMEM;
-    }
     if (err == TR_OK) {
-        err = tr_decoder_new(provider->dialect, (tr_op)head->op, hear, request, &request->decoder);
+        request->op = (tr_op)head->op;
+        err = tri_provider_renew(provider, request);
     }
     if (err != TR_OK) {
         return err;
@@ -238,19 +253,27 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     tr_http_start start = {.method = out->get ? TR_HTTP_GET : TR_HTTP_POST,
                            .connect_ms = head->connect_ms,
                            .first_byte_ms = out->stream ? first_ms : whole_ms};
-    tr_msg *open =
-        tr_http_start_msg(request->http_ref, &start, (tr_str){out->url, strlen(out->url)},
-                          (tr_str){out->headers, strlen(out->headers)}, out->body);
-    out->body = NULL;
-    if (open == NULL) {
+    err = tri_again_keep(request, out, &start);
+    return err == TR_OK ? tri_provider_send(self, provider, request, why, why_size) : err;
+}
+
+tr_err tri_provider_renew(tri_provider *provider, tri_request *request) {
+    uint64_t http_ref = (++provider->serial << 16) | (request->http_ref & 0xffffU);
+    tr_decoder *decoder = NULL;
+    tr_msg *stop = tr_http_abort_msg(http_ref, false);
+    if (stop == NULL) {
         return TR_ERR_NOMEM;
     }
-    err = tr_send(self, provider->http, &open);
+    tr_err err = tr_decoder_new(provider->dialect, request->op, hear, request, &decoder);
     if (err != TR_OK) {
-        tr_msg_free(open);
-        return err == TR_ERR_FULL ? TR_ERR_OVERLOADED : err;
+        tr_msg_free(stop);
+        return err;
     }
-    request->transfer_open = true;
+    tr_msg_free(request->abort);
+    tr_decoder_free(request->decoder);
+    request->abort = stop;
+    request->decoder = decoder;
+    request->http_ref = http_ref;
     return TR_OK;
 }
 
@@ -342,6 +365,9 @@ static tr_err on_head(tr_self *self, tri_provider *provider, const tr_msg *msg) 
     id = id.size > 0 ? id : tr_http_header(headers, "request-id");
     keep_text(request->request_id, sizeof(request->request_id), id);
     tr_decoder_head(request->decoder, head->status);
+    if (head->status < 400) {
+        tri_provider_taken(provider, request);
+    }
     tell_rates(self, provider, head, headers);
     return TR_OK;
 }
@@ -382,7 +408,46 @@ static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg) {
     return flush(self, provider, request);
 }
 
+/* The last word on a request that could not be sent. */
+static tr_err refuse(tr_self *self, tri_provider *provider, tri_request *request, tr_err err,
+                     const char *why) {
+    request->waits = false;
+    request->ended = true;
+    request->err = err;
+    snprintf(request->message, sizeof(request->message), "%s", why);
+    return flush(self, provider, request);
+}
+
+static tr_err on_keys_came(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    tri_request *request = tri_provider_waiting(provider, msg->ref);
+    char why[512] = "";
+    if (request == NULL) {
+        return TR_OK; /* it was cancelled */
+    }
+    request->waits = false;
+    tr_err err = tri_provider_send(self, provider, request, why, sizeof(why));
+    return err == TR_OK ? TR_OK : refuse(self, provider, request, err, why);
+}
+
+static tr_err on_runner_down(tr_self *self, tri_provider *provider) {
+    provider->runner_monitor = 0;
+    for (uint32_t i = 0; i < provider->room; i++) {
+        tri_request *request = provider->requests[i];
+        if (request != NULL && request->waits) {
+            tr_err err = refuse(self, provider, request, TR_ERR_SERVER,
+                                "who runs the commands for keys crashed: try again");
+            if (err != TR_OK) {
+                return err;
+            }
+        }
+    }
+    return TR_OK;
+}
+
 static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    if (provider->runner_monitor != 0 && msg->ref == provider->runner_monitor) {
+        return on_runner_down(self, provider);
+    }
     bool door = provider->http != TR_ID_NONE && msg->ref == provider->http_monitor;
     if (door) {
         provider->http = TR_ID_NONE;
@@ -488,14 +553,21 @@ static void write_failure(const tri_provider *provider, const tri_request *reque
         snprintf(text, TR_MESSAGE_max + 1, "%s%s: %.*s", provider->spec.name, status,
                  TR_MESSAGE_max - 100, words);
     }
-    hide_key(provider, text);
+    tri_provider_hide(provider, request, text);
 }
 
 /* The one terminal, and the request's end. */
 static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request) {
     const tr_outcome *outcome = tr_decoder_outcome(request->decoder);
-    const char *id = request->request_id[0] != '\0' ? request->request_id : outcome->id;
     tr_err err = request->err != TR_OK ? request->err : outcome->err;
+    if (err != TR_OK && request->again != NULL) {
+        if (tri_provider_goes_on(self, provider, request, err)) {
+            return TR_OK;
+        }
+        outcome = tr_decoder_outcome(request->decoder); /* it may have a new one */
+        err = request->err != TR_OK ? request->err : outcome->err;
+    }
+    const char *id = request->request_id[0] != '\0' ? request->request_id : outcome->id;
     if (outcome->model[0] != '\0') {
         set_target(provider, request->target, (tr_str){outcome->model, strlen(outcome->model)});
     }
@@ -511,6 +583,9 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
     } else {
         char text[TR_MESSAGE_max + 1];
         write_failure(provider, request, err, text);
+        if (err == TR_ERR_AUTH && request->key != 0) {
+            tri_provider_tell_key(self, provider, request, text);
+        }
         view.message = (tr_str){text, tr_utf8_mend(text, strlen(text))};
         bool advised = request->has_retry_after || outcome->retry_after_ms > 0;
         uint32_t after_ms =
@@ -557,20 +632,8 @@ static void forget(tr_self *self, tri_provider *provider, tri_request *request) 
     tr_msg_free(request->abort);
     tr_decoder_free(request->decoder);
     tri_pieces_fini(&request->pieces);
+    tri_again_free(request);
     tr_free(request);
-}
-
-/* A server may quote the key that it refused. */
-static void hide_key(const tri_provider *provider, char *text) {
-    tr_str key = tri_provider_key(provider);
-    if (key.size < 8) {
-        return;
-    }
-    char *at = text;
-    while ((at = memmem(at, strlen(at), key.ptr, key.size)) != NULL) {
-        memset(at, '*', key.size);
-        at += key.size;
-    }
 }
 
 static tr_err find_http(tr_self *self, tri_provider *provider) {
@@ -590,9 +653,6 @@ static tr_err find_http(tr_self *self, tri_provider *provider) {
 }
 
 static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg) {
-    const char *variable = NULL;
-    bool fine = tr_provider_has_key(&provider->spec, &variable);
-    bool has = tri_provider_key(provider).size > 0;
     char url[TR_URL_max + 1];
     tr_jsonw w;
     tr_jsonw_init(&w);
@@ -605,16 +665,14 @@ static tr_err on_status(tr_self *self, tri_provider *provider, const tr_msg *msg
     tr_jsonw_text(&w, provider->dialect->name);
     tr_jsonw_name(&w, "base_url");
     tr_jsonw_text(&w, tri_provider_base_url(provider, url));
-    tr_jsonw_name(&w, "key_env");
-    tr_jsonw_text(&w, variable);
-    tr_jsonw_name(&w, "key");
-    tr_jsonw_text(&w, has ? "present" : fine ? "not needed" : "missing");
     tr_jsonw_name(&w, "open");
     tr_jsonw_uint(&w, provider->open);
     tr_jsonw_name(&w, "done");
     tr_jsonw_uint(&w, provider->done);
     tr_jsonw_name(&w, "failed");
     tr_jsonw_uint(&w, provider->failed);
+    tr_keychain_write(provider->spec.keychain, tr_now_us(self),
+                      !tr_provider_needs_key(&provider->spec), &w);
     tr_jsonw_close(&w, '}');
     return tr_send_json(self, msg, TR_KIND_STATUSED, &w);
 }

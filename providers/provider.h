@@ -4,8 +4,9 @@
  * provider, base_url where the catalog row allows one), speaks to the shard's HTTP door (http.h)
  * in the provider's dialect, and answers DELTAs within credit and one DONE or FAIL. Out of credit
  * it returns no window to the door, so the provider's server waits. A caller that ends takes its
- * requests with it. Keys are read from the daemon's environment when they are needed and appear in
- * no answer and no log. STATUS (protocol/gate.h) is answered with one JSON object.
+ * requests with it. A key is taken from the provider's keychain when it is needed, and appears in
+ * no answer and no log. One that the server refuses or limits is left out for a while, and the same
+ * request goes on with the next. STATUS (protocol/gate.h) is answered with one JSON object.
  */
 #ifndef TR_PROVIDERS_PROVIDER_H
 #define TR_PROVIDERS_PROVIDER_H
@@ -13,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "protocol/limits.h"
+#include "providers/keychain.h"
 #include "runtime/actor.h"
 #include "runtime/supervisor.h"
 
@@ -31,6 +33,7 @@ typedef struct tr_provider_spec {
      * node. */
     const _Atomic uint32_t *port;
     char model[TR_NAME_max + 1]; /* what the server calls its only model; "" = as it is asked for */
+    tr_keychain *keychain; /* outlives the actor; NULL = one of its own, of `key_env` alone */
 } tr_provider_spec;
 
 /* Fills and checks a spec; `kind` NULL = `name`, `base_url` and `key_env` may be NULL. On
@@ -49,9 +52,6 @@ TR_MUST_USE tr_err tr_provider_spec_server(const char *kind, const char *model,
 /* Whether no request goes to it without a key: its kind wants one, or the configuration names one.
  */
 bool tr_provider_needs_key(const tr_provider_spec *spec);
-/* Whether the environment of this process holds the key that the provider needs, or it needs none;
- * `ret_env` is the variable's name (borrowed from the spec or the catalog). */
-bool tr_provider_has_key(const tr_provider_spec *spec, const char **ret_env);
 
 extern const tr_behaviour tr_provider; /* args: a tr_provider_spec */
 

@@ -7,18 +7,38 @@
 
 #include "providers/catalog.h"
 #include "providers/decoder.h"
+#include "providers/http.h"
 #include "providers/pieces.h"
 #include "providers/provider.h"
 #include "providers/slots.h"
+
+/* What it takes to send a request once more, with another key. Kept until the server has taken it.
+ */
+typedef struct tri_again {
+    tr_http_start start;
+    tr_body *body;
+    uint32_t tried[TR_KEYS_max]; /* keys, by id */
+    size_t tried_count;
+    bool trusted;        /* it goes to the server that the keys are meant for */
+    bool limited;        /* one of them is good but at its limit */
+    bool waited;         /* for a command, once */
+    tr_keychain_key key; /* the one it was sent with */
+    const char *headers; /* without a key; behind the URL */
+    char url[];
+} tri_again;
 
 typedef struct tri_request {
     tr_id caller;
     uint64_t ref;
     uint64_t monitor;
     uint64_t http_ref; /* its serial number, and its slot in the lower 16 bits */
+    tr_op op;
     tr_decoder *decoder;
     tri_pieces pieces;
-    tr_msg *abort; /* made beforehand: to close a transfer must not need memory */
+    tri_again *again; /* NULL = it went without a key, or is under way */
+    uint32_t key;     /* the id of its key; 0 = none */
+    bool waits;       /* for a command that prints keys */
+    tr_msg *abort;    /* made beforehand: to close a transfer must not need memory */
     uint32_t credit_messages, credit_bytes;
     uint32_t owed; /* bytes used and not yet given back to the door's window */
     uint64_t started_us, first_us;
@@ -40,7 +60,9 @@ typedef struct tri_provider {
     const tr_dialect *dialect;
     tr_id http; /* the shard's door; TR_ID_NONE = to be looked up */
     uint64_t http_monitor;
-    tri_request **requests; /* by slot; NULL = free */
+    tr_keychain *own_chain;  /* the spec names none */
+    uint64_t runner_monitor; /* of the runner of commands; 0 = it has not been asked */
+    tri_request **requests;  /* by slot; NULL = free */
     uint32_t room;
     uint32_t open;
     tri_slots slots; /* (caller, ref) to slot */
@@ -54,15 +76,38 @@ typedef struct tri_outgoing {
     bool stream;
     bool get; /* GET, else POST */
     char url[TR_URL_max + 1];
-    char headers[4096]; /* with the key: wiped by the caller */
+    bool trusted;       /* it goes to the server that the key is meant for */
+    char headers[4096]; /* without the key */
     tr_body *body;
 } tri_outgoing;
 TR_MUST_USE tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit,
                                         tri_outgoing *ret, char *why, size_t why_size);
-/* The key in the environment, its blanks at the end left out; size 0 when there is none. */
-tr_str tri_provider_key(const tri_provider *provider);
 /* The server that the key is meant for: as configured, else of the environment, else the row's; in
  * `buf` or borrowed; NULL = none. */
 const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_max + 1]);
+
+/* provider_keys.c. Keeps what `out` says in request->again and takes its body. */
+TR_MUST_USE tr_err tri_again_keep(tri_request *request, tri_outgoing *out,
+                                  const tr_http_start *start);
+void tri_again_free(tri_request *request);
+/* START with the next key, or waits for one; an error with `why` (>= 512 bytes) when there is none.
+ */
+TR_MUST_USE tr_err tri_provider_send(tr_self *self, tri_provider *provider, tri_request *request,
+                                     char *why, size_t why_size);
+/* The server has taken the request. */
+void tri_provider_taken(tri_provider *provider, tri_request *request);
+/* The server has failed it before its first piece: true when it goes on with another key. What the
+ * keychain learns of it is told in any case. */
+bool tri_provider_goes_on(tr_self *self, tri_provider *provider, tri_request *request, tr_err err);
+/* The request that waits under that number, or NULL. */
+tri_request *tri_provider_waiting(const tri_provider *provider, uint64_t http_ref);
+/* No key in it any more. */
+void tri_provider_hide(const tri_provider *provider, const tri_request *request, char *text);
+/* Adds which key was refused to a FAIL's sentence. */
+void tri_provider_tell_key(tr_self *self, const tri_provider *provider, const tri_request *request,
+                           char text[TR_MESSAGE_max + 1]);
+
+/* provider.c, for provider_keys.c: the decoder of a new transfer, and the message that ends it. */
+TR_MUST_USE tr_err tri_provider_renew(tri_provider *provider, tri_request *request);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * From a SUBMIT to an HTTP request: reads the common request, finds base URL and key, and lets the
+ * From a SUBMIT to an HTTP request: reads the common request, finds the base URL, and lets the
  * dialect write the body. A key goes only to the server it was given for: a request that brings its
- * own base URL gets it when that names the configured server, else none.
+ * own base URL gets it when that names the configured server, else none (provider_keys.c).
  *
- * Called by provider.c on its shard. The only place that reads the environment.
+ * Called by provider.c on its shard. Reads the environment, as keychain.c does.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,27 +16,11 @@
 
 static tr_err find_url(const tri_provider *provider, tr_str asked, char buf[TR_URL_max + 1],
                        tr_str *ret, char *why, size_t why_size);
-static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out, char *why,
-                            size_t why_size);
-static tr_err add_key(const tri_provider *provider, bool trusted, tri_outgoing *out, size_t *used,
-                      char *why, size_t why_size);
+static void write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out);
 
 static const char *env_text(const char *name) {
     const char *text = name == NULL ? NULL : getenv(name);
     return text == NULL || *text == '\0' ? NULL : text;
-}
-
-/* The variable that holds the key: the configured one, else the first of the row's that is set: its
- * preferred name, its name, its token. */
-static const char *key_env(const tr_provider_spec *spec, const tr_catalog_row *row) {
-    if (spec->key_env[0] != '\0') {
-        return spec->key_env;
-    }
-    if (env_text(row->key_env_first) != NULL) {
-        return row->key_env_first;
-    }
-    bool token = env_text(row->key_env) == NULL && env_text(row->token_env) != NULL;
-    return token ? row->token_env : row->key_env;
 }
 
 tr_err tr_provider_spec_init(const char *name, const char *kind, const char *base_url,
@@ -101,23 +85,8 @@ tr_err tr_provider_spec_server(const char *kind, const char *model, const char *
 }
 
 bool tr_provider_needs_key(const tr_provider_spec *spec) {
-    return spec->key_env[0] != '\0' || tr_catalog_find(spec->kind)->key_need == TR_KEY_REQUIRED;
-}
-
-bool tr_provider_has_key(const tr_provider_spec *spec, const char **ret_env) {
-    const tr_catalog_row *row = tr_catalog_find(spec->kind);
-    *ret_env = key_env(spec, row);
-    return !tr_provider_needs_key(spec) || env_text(*ret_env) != NULL;
-}
-
-tr_str tri_provider_key(const tri_provider *provider) {
-    const char *text = env_text(key_env(&provider->spec, provider->row));
-    size_t size = text == NULL ? 0 : strlen(text);
-    while (size > 0 &&
-           (text[size - 1] == '\n' || text[size - 1] == '\r' || text[size - 1] == ' ')) {
-        size--; /* a key read from a file often brings its line's end */
-    }
-    return (tr_str){text, size};
+    return spec->key_env[0] != '\0' || tr_catalog_find(spec->kind)->key_need == TR_KEY_REQUIRED ||
+           (spec->keychain != NULL && tr_keychain_configured(spec->keychain));
 }
 
 const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_max + 1]) {
@@ -202,16 +171,14 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
         tr_str asked = tr_submit_read((const void *)submit->data).base_url;
         err = find_url(provider, asked, buf, &url, why, why_size);
     }
-    if (err == TR_OK) { /* first: no key helps a request that cannot be put */
-        err = encode(provider, submit, ret, &encoded, why, why_size);
-    }
     if (err == TR_OK) {
-        err = write_headers(provider, url, ret, why, why_size);
+        err = encode(provider, submit, ret, &encoded, why, why_size);
     }
     if (err != TR_OK) {
         free(encoded.body);
         return err;
     }
+    write_headers(provider, url, ret);
     ret->get = encoded.get;
     if (encoded.body != NULL) {
         ret->body = tr_body_new(encoded.body_size);
@@ -275,12 +242,11 @@ static bool header_safe(tr_str text) {
     return true;
 }
 
-static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out, char *why,
-                            size_t why_size) {
+static void write_headers(const tri_provider *provider, tr_str url, tri_outgoing *out) {
     const tr_catalog_row *row = provider->row;
     char buf[TR_URL_max + 1];
     const char *own = tri_provider_base_url(provider, buf);
-    bool trusted = own != NULL && tr_base_url_same_origin(url, (tr_str){own, strlen(own)});
+    out->trusted = own != NULL && tr_base_url_same_origin(url, (tr_str){own, strlen(own)});
     size_t used = (size_t)snprintf(out->headers, sizeof(out->headers),
                                    "Content-Type: application/json\n"
                                    "Accept: text/event-stream, application/json\n");
@@ -288,44 +254,11 @@ static tr_err write_headers(const tri_provider *provider, tr_str url, tri_outgoi
         const tr_catalog_header *header = &row->headers[i];
         const char *value = header->value;
         if (header->env != NULL) {
-            value = trusted ? env_text(header->env) : NULL;
+            value = out->trusted ? env_text(header->env) : NULL;
         }
         if (value != NULL && strlen(value) <= 255 && header_safe((tr_str){value, strlen(value)})) {
             used += (size_t)snprintf(out->headers + used, sizeof(out->headers) - used, "%s: %s\n",
                                      header->name, value);
         }
     }
-    return add_key(provider, trusted, out, &used, why, why_size);
-}
-
-static tr_err add_key(const tri_provider *provider, bool trusted, tri_outgoing *out, size_t *used,
-                      char *why, size_t why_size) {
-    const tr_catalog_row *row = provider->row;
-    const char *variable = key_env(&provider->spec, row);
-    tr_str key = tri_provider_key(provider);
-    bool needs =
-        row->key_need == TR_KEY_REQUIRED || (trusted && tr_provider_needs_key(&provider->spec));
-    if (key.size == 0 && needs) {
-        snprintf(why, why_size,
-                 "the daemon's environment lacks %s, which provider %s needs: %s%s%sset it (export "
-                 "%s=...) and start the daemon again (troupe stop; troupe start)",
-                 variable, provider->spec.name, row->key_page == NULL ? "" : "get a key at ",
-                 row->key_page == NULL ? "" : row->key_page, row->key_page == NULL ? "" : ", ",
-                 variable);
-        return TR_ERR_AUTH;
-    }
-    if (key.size == 0 || !trusted) {
-        return TR_OK;
-    }
-    if (!header_safe(key) || key.size > 2048) {
-        snprintf(why, why_size, "%s in the daemon's environment holds characters that no key has",
-                 variable);
-        return TR_ERR_AUTH;
-    }
-    bool bearer = row->key_header == NULL || variable == row->token_env;
-    int written = snprintf(out->headers + *used, sizeof(out->headers) - *used, "%s: %s%.*s\n",
-                           bearer ? "Authorization" : row->key_header, bearer ? "Bearer " : "",
-                           (int)key.size, key.ptr);
-    *used += (size_t)written;
-    return TR_OK;
 }

@@ -30,6 +30,8 @@ typedef struct tr_process_spec {
     const char *const *argv;    /* NULL-terminated; argv[0] is a path; copied */
     const char *const *env_add; /* "NAME=value", NULL-terminated, beside what a child may have of
                                    the daemon's (tr_process_env_may_pass); copied; may be NULL */
+    int out_fd;                 /* > 0: its standard output, duplicated; its standard error is empty
+                                   then, since it may say what the output does. 0 = see spawn */
     bool memory_victim;         /* the kernel's out-of-memory killer takes it before the daemon */
     /* A program that is not ours. What it writes is kept (output, below) and not the daemon's own
      * output; and whatever it starts dies with it and with the daemon, also what leads a session of

@@ -49,6 +49,7 @@ struct tr_process {
     bool foreign;
     /* of the table's thread */
     int output_fd; /* -1 = none */
+    int out_fd;    /* the spec's, our own; closed when it has been started; -1 = none */
     /* guarded by the table's processes_mtx */
     tr_process *next, *prev;
     tr_msg *spawned_msg;
@@ -119,7 +120,13 @@ _Noreturn static void run_child(const tr_process *process, int report_fd, int ou
         dup2(output_fd, STDERR_FILENO);
         tri_process_keep(report_fd);
     }
-    dup2(STDERR_FILENO, STDOUT_FILENO);
+    if (process->out_fd >= 0) {
+        int nowhere_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        dup2(process->out_fd, STDOUT_FILENO);
+        dup2(nowhere_fd >= 0 ? nowhere_fd : process->out_fd, STDERR_FILENO);
+    } else {
+        dup2(STDERR_FILENO, STDOUT_FILENO);
+    }
     close_on_exec_from(STDERR_FILENO + 1);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execve(process->argv[0], process->argv, process->env);
@@ -209,6 +216,9 @@ static tr_err start_child(tr_process *process, pid_t *ret_pid, tri_report *ret) 
 /* ---- the table's thread ---- */
 
 static void free_process(tr_process *process) {
+    if (process->out_fd >= 0) {
+        close(process->out_fd);
+    }
     tr_msg_free(process->spawned_msg);
     tr_msg_free(process->exited_msg);
     tr_free(process->argv);
@@ -290,6 +300,10 @@ static void spawn_waiting(linux_table *table, tr_process *process) {
     pid_t pid = 0;
     tri_report report = {0};
     tr_err err = start_child(process, &pid, &report);
+    if (process->out_fd >= 0) { /* its reader must see the end when the child closes its own */
+        close(process->out_fd);
+        process->out_fd = -1;
+    }
     int pidfd = -1;
     if (err == TR_OK) {
         pidfd = (int)syscall(SYS_pidfd_open, pid, 0U);
@@ -420,6 +434,11 @@ static tr_err spawn(tr_process_table *base, tr_self *self, const tr_process_spec
     process->memory_victim = spec->memory_victim;
     process->foreign = spec->foreign;
     process->output_fd = process->pidfd = -1;
+    process->out_fd = spec->out_fd > 0 ? fcntl(spec->out_fd, F_DUPFD_CLOEXEC, 3) : -1;
+    if (spec->out_fd > 0 && process->out_fd < 0) {
+        tr_free(process);
+        return TR_ERR_IO;
+    }
     process->argv = tri_process_copy_argv(spec->argv);
     process->env = tri_process_copy_env(spec, (const char *const *)environ);
     process->spawned_msg = event_new(self, ref);
