@@ -157,6 +157,16 @@ const tr_catalog_row *tr_catalog_at(size_t i) {
     return i < sizeof(rows) / sizeof(rows[0]) ? &rows[i] : NULL;
 }
 
+const char *tr_catalog_account(const char *name) {
+    const tr_catalog_row *row = tr_catalog_find(name);
+    for (size_t i = 0; row != NULL && &rows[i] != row; i++) {
+        if (strcmp(rows[i].key_env, row->key_env) == 0) {
+            return rows[i].name;
+        }
+    }
+    return name;
+}
+
 const tr_dialect *tr_dialect_find(const char *name) {
     for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++) {
         if (strcmp(dialects[i]->name, name) == 0) {

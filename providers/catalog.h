@@ -46,6 +46,9 @@ const tr_catalog_row *tr_catalog_find(const char *name);
 /* The i-th row, or NULL past the end: for lists. */
 const tr_catalog_row *tr_catalog_at(size_t i);
 
+/* Whose stored keys a provider of that name has: of rows that share a variable it is the first. */
+const char *tr_catalog_account(const char *name);
+
 /* Accepts a base URL: http or https, a host, no user, query, fragment, blank or control character,
  * at most TR_URL_max bytes. */
 bool tr_base_url_valid(tr_str url);

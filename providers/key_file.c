@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -147,4 +148,26 @@ tr_err tr_key_lines(const char *text, size_t size, tr_str *ret_keys, size_t room
     }
     *ret_count = count;
     return TR_OK;
+}
+
+bool tr_key_store_folder(char *buf, size_t size) {
+    const char *xdg = getenv("XDG_CONFIG_HOME");
+    const char *home = getenv("HOME");
+    int used = 0;
+    if (xdg != NULL && xdg[0] == '/') {
+        used = snprintf(buf, size, "%s/troupe/keys", xdg);
+    } else if (home != NULL && home[0] == '/') {
+        used = snprintf(buf, size, "%s/.config/troupe/keys", home);
+    }
+    return used > 0 && (size_t)used < size;
+}
+
+bool tr_key_store_file(const char *provider, char *buf, size_t size) {
+    if (provider[0] == '\0' || provider[0] == '.' || strchr(provider, '/') != NULL ||
+        !tr_key_store_folder(buf, size)) {
+        return false;
+    }
+    size_t used = strlen(buf);
+    int added = snprintf(buf + used, size - used, "/%s", provider);
+    return added > 0 && (size_t)added < size - used;
 }

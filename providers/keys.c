@@ -127,6 +127,10 @@ const tr_key *tr_keys_next(tr_keys *keys, uint64_t now_us, const uint32_t *tried
         if (was_tried(key, tried, tried_count)) {
             continue;
         }
+        if (keys->count == 1) {
+            key->probed = true;
+            return key; /* nobody is served by leaving it out; the server says best what is wrong */
+        }
         if (key->state == TR_KEY_GOOD || key->until_us <= now_us) {
             keys->turn = (at + 1) % keys->count;
             if (key->state == TR_KEY_REFUSED) {

@@ -47,7 +47,7 @@ size_t tr_keys_of(const tr_keys *keys, uint8_t source);
 
 /* The next key for a request that has been sent with `tried` already; NULL = no more. Among good
  * ones each has its turn; a refused one whose rest is over is one of them, once. A limited one is
- * better than none for a request that has tried none. */
+ * better than none for a request that has tried none, and so is an only one. */
 const tr_key *tr_keys_next(tr_keys *keys, uint64_t now_us, const uint32_t *tried,
                            size_t tried_count);
 

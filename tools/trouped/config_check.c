@@ -19,6 +19,8 @@
 #include "protocol/client/socket_path.h"
 #include "protocol/near.h"
 #include "providers/catalog.h"
+#include "providers/key_file.h"
+#include "providers/keychain.h"
 #include "providers/provider.h"
 #include "providers/servers.h"
 #include "tools/trouped/config_table.h"
@@ -131,18 +133,16 @@ static tr_err unknown_kind(const tr_config *c, const tr_config_provider *p, char
                             p->name, meant, all);
 }
 
-static tr_err check_key(const tr_config *c, const tr_config_provider *p, char *why) {
-    if (p->keys.count == 0) {
-        return TR_OK;
+static tr_err check_keys(const tr_config *c, const tr_config_provider *p, char *why) {
+    char reason[256];
+    if (p->keys.count > TR_KEY_SOURCES_max) {
+        return tri_config_fault(c, &p->keys, why, "keys: %zu sources; at most %d are possible",
+                                p->keys.count, TR_KEY_SOURCES_max);
     }
-    const char *key = p->keys.items[0];
-    if (p->keys.count > 1 || strncmp(key, "env:", 4) != 0 || key[4] == '\0') {
-        return tri_config_fault(c, &p->keys, why,
-                                "keys: expected one reference env:NAME; keys themselves do not "
-                                "belong in this file");
-    }
-    if (strpbrk(key + 4, "= \t\n") != NULL || strlen(key + 4) > 100) {
-        return tri_config_fault(c, &p->keys, why, "keys: this is no name of a variable");
+    for (size_t i = 0; i < p->keys.count; i++) {
+        if (!tr_key_source_valid(p->keys.items[i], reason, sizeof reason)) {
+            return tri_config_fault(c, &p->keys, why, "keys: %s", reason);
+        }
     }
     return TR_OK;
 }
@@ -166,15 +166,14 @@ static tr_err check_provider(const tr_config *c, const tr_config_provider *p, ch
                                 "base_url: expected http(s)://HOST[:PORT][/PATH] without user, "
                                 "query or blanks");
     }
-    tr_err err = check_key(c, p, why);
+    tr_err err = check_keys(c, p, why);
     if (err != TR_OK) {
         return err;
     }
     tr_provider_spec spec;
     char reason[256];
-    err = tr_provider_spec_init(p->name, p->kind[0] != '\0' ? p->kind : NULL, p->base_url,
-                                p->keys.count > 0 ? p->keys.items[0] + 4 : NULL, &spec, reason,
-                                sizeof reason);
+    err = tr_provider_spec_init(p->name, p->kind[0] != '\0' ? p->kind : NULL, p->base_url, NULL,
+                                &spec, reason, sizeof reason);
     return err == TR_OK ? TR_OK : tri_config_fault(c, &p->name, why, "%s: %s", p->name, reason);
 }
 
@@ -319,30 +318,42 @@ static void warn_model(const tr_config *c, const tr_config_local *local,
     fn(arg, why);
 }
 
+/* That one of the sources has no key, or that there is none; a command is not run for it. */
+static void warn_keys(const tr_config *c, const tr_config_provider *p, const char *kind,
+                      void (*fn)(void *arg, const char *sentence), void *arg) {
+    char why[TR_CONFIG_WHY_size];
+    char lacks[512];
+    char store[512];
+    bool stored = tr_key_store_file(tr_catalog_account(p->name), store, sizeof store);
+    tr_keychain_spec spec = {.provider = p->name,
+                             .kind = kind,
+                             .sources = p->keys.items,
+                             .source_count = p->keys.count,
+                             .store_file = stored ? store : NULL};
+    tr_keychain *chain = NULL;
+    if (tr_keychain_new(&spec, &chain) != TR_OK) {
+        return;
+    }
+    bool has = tr_keychain_has(chain);
+    bool wants = p->keys.count > 0 || tr_catalog_find(kind)->key_need == TR_KEY_REQUIRED;
+    tr_keychain_lacks(chain, lacks, sizeof lacks);
+    if (wants && (!has || p->keys.count > 0) && lacks[0] != '\0') {
+        (void)tri_config_fault(c, p->keys.count > 0 ? (const void *)&p->keys : &p->name, why,
+                               "providers: %s: a key is missing: %s", p->name, lacks);
+        fn(arg, why);
+    }
+    tr_keychain_free(chain);
+}
+
 static void warn_provider(const tr_config *c, const tr_config_provider *p,
                           void (*fn)(void *arg, const char *sentence), void *arg) {
     char why[TR_CONFIG_WHY_size];
-    char reason[256];
-    tr_provider_spec spec;
-    const char *variable = NULL;
-    if (tr_provider_spec_init(p->name, p->kind[0] != '\0' ? p->kind : NULL, p->base_url,
-                              p->keys.count > 0 ? p->keys.items[0] + 4 : NULL, &spec, reason,
-                              sizeof reason) != TR_OK) {
+    const char *kind = p->kind[0] != '\0' ? p->kind : p->name;
+    const tr_catalog_row *row = tr_catalog_find(kind);
+    if (row == NULL) {
         return;
     }
-    const tr_catalog_row *row = tr_catalog_find(spec.kind);
-    bool has_key = tr_provider_has_key(&spec, &variable);
-    if (p->keys.count > 0) { /* asked for by name, so it is missed even where it is optional */
-        const char *value = getenv(p->keys.items[0] + 4);
-        has_key = value != NULL && value[0] != '\0';
-    }
-    if (!has_key) {
-        (void)tri_config_fault(c, p->keys.count > 0 ? (const void *)&p->keys : &p->name, why,
-                               "providers: %s: the variable %s, which should hold the key, is not "
-                               "set here",
-                               p->name, variable);
-        fn(arg, why);
-    }
+    warn_keys(c, p, kind, fn, arg);
     if (p->base_url[0] == '\0' && row->base_url == NULL &&
         (row->base_url_env == NULL || getenv(row->base_url_env) == NULL)) {
         (void)tri_config_fault(c, &p->name, why,

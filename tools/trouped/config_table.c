@@ -30,9 +30,12 @@ static const tri_field provider_fields[] = {
      .type = TRI_FIELD_TEXTS,
      .offset = offsetof(tr_config_provider, keys),
      .otherwise = "[]",
-     .example = "[env:LM_KEY]",
-     .text = "Where the key is: `[env:NAME]`, a variable of the daemon's environment; none = the "
-             "catalog's."},
+     .example = "[env:LM_KEY, file:/etc/troupe/lm.keys]",
+     .at_reload = true,
+     .text = "Where its keys are, at most 8 sources: `env:NAME`, a variable of the daemon's "
+             "environment; `file:/PATH`, mode 0600, one key a line; `command:WORDS`, what "
+             "`/bin/sh -c` prints. All of them are used in turn. None = those of `troupe key set`, "
+             "else the catalog's variable."},
     {.name = "at_once",
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config_provider, at_once),

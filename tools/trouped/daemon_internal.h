@@ -10,6 +10,7 @@
 #include "actors/company.h"
 #include "actors/managed.h"
 #include "inference/pool.h"
+#include "providers/key_commands.h"
 #include "providers/provider.h"
 #include "runtime/process.h"
 #include "tools/trouped/config.h"
@@ -35,6 +36,8 @@ struct tr_daemon {
     tr_door_spec doors[TR_LISTENERS_max];
     size_t door_count;
     tr_provider_spec providers[TRI_PROVIDERS_max];
+    tr_keychain *keychains[TRI_PROVIDERS_max];
+    tr_key_commands_args key_commands;
     tr_provider_limit limits[TRI_PROVIDERS_max];
     size_t provider_count;
     tri_shard_names *names; /* one a shard */
@@ -85,6 +88,11 @@ TR_MUST_USE tr_err tri_plan_models(tr_daemon *d, uint32_t shards);
  * for each part that cannot work yet. */
 void tri_plan_report(const tr_daemon *d);
 TR_MUST_USE tr_err tri_plan_routes(tr_daemon *d, const tr_config *config);
+/* plan_keys.c: the keychain of a provider, NULL when out of memory; its sources read anew. */
+tr_keychain *tri_plan_keychain(const tr_config *config, const char *name, const char *kind);
+void tri_plan_reload_keys(tr_daemon *d, const tr_config *config);
+/* Its entry in the configuration, or NULL. */
+const tr_config_provider *tri_plan_configured(const tr_config *config, const char *name);
 /* The limits that the configuration gives a provider; its name fits. */
 tr_provider_limit tri_plan_limit(const tr_config *config, const char *provider);
 void tri_plans_free(tr_daemon *d);

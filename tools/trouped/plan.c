@@ -19,7 +19,7 @@
 
 /* --- providers --- */
 
-static const tr_config_provider *configured(const tr_config *config, const char *name) {
+const tr_config_provider *tri_plan_configured(const tr_config *config, const char *name) {
     const tr_config_provider *providers = config->providers.items;
     for (size_t i = 0; i < config->providers.count; i++) {
         if (strcmp(providers[i].name, name) == 0) {
@@ -30,7 +30,7 @@ static const tr_config_provider *configured(const tr_config *config, const char 
 }
 
 tr_provider_limit tri_plan_limit(const tr_config *config, const char *provider) {
-    const tr_config_provider *given = configured(config, provider);
+    const tr_config_provider *given = tri_plan_configured(config, provider);
     tr_provider_limit limit = {.at_once = AT_ONCE_default};
     if (given != NULL) {
         limit = (tr_provider_limit){.at_once = (uint32_t)given->at_once,
@@ -52,13 +52,17 @@ static tr_err add_provider(tr_daemon *d, const char *name, const tr_config_provi
     }
     const char *kind = given != NULL && given->kind[0] != '\0' ? given->kind : NULL;
     const char *url = given != NULL && given->base_url[0] != '\0' ? given->base_url : NULL;
-    const char *key = given != NULL && given->keys.count > 0 ? given->keys.items[0] + 4 : NULL;
     char why[256];
-    tr_err err = tr_provider_spec_init(name, kind, url, key, &d->providers[d->provider_count], why,
-                                       sizeof why);
+    tr_provider_spec *spec = &d->providers[d->provider_count];
+    tr_err err = tr_provider_spec_init(name, kind, url, NULL, spec, why, sizeof why);
     if (err != TR_OK) {
         return tri_daemon_failed(err, "providers: %s: %s", name, why);
     }
+    spec->keychain = tri_plan_keychain(&d->config, name, spec->kind);
+    if (spec->keychain == NULL) {
+        return tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
+    }
+    d->keychains[d->provider_count] = spec->keychain;
     d->limits[d->provider_count++] = tri_plan_limit(&d->config, name);
     return TR_OK;
 }
@@ -67,7 +71,7 @@ static tr_err plan_providers(tr_daemon *d, uint32_t shards) {
     tr_err err = TR_OK;
     for (size_t i = 0; err == TR_OK && tr_catalog_at(i) != NULL; i++) {
         const char *name = tr_catalog_at(i)->name;
-        err = add_provider(d, name, configured(&d->config, name));
+        err = add_provider(d, name, tri_plan_configured(&d->config, name));
     }
     const tr_config_provider *own = d->config.providers.items;
     for (size_t i = 0; err == TR_OK && i < d->config.providers.count; i++) {
@@ -80,10 +84,13 @@ static tr_err plan_providers(tr_daemon *d, uint32_t shards) {
     }
     d->names = calloc(shards, sizeof *d->names);
     d->children =
-        calloc(shards * (d->provider_count + 1 + d->config.locals.count), sizeof *d->children);
+        calloc(1 + shards * (d->provider_count + 1 + d->config.locals.count), sizeof *d->children);
     if (d->names == NULL || d->children == NULL) {
         return tri_daemon_failed(TR_ERR_NOMEM, "out of memory");
     }
+    d->key_commands = (tr_key_commands_args){
+        .processes = d->processes, .chains = d->keychains, .chain_count = d->provider_count};
+    d->children[d->child_count++] = tr_key_commands_child(&d->key_commands);
     for (uint32_t shard = 0; shard < shards; shard++) {
         tri_shard_names *names = &d->names[shard];
         snprintf(names->http, sizeof names->http, "http:%u", shard);
@@ -225,8 +232,9 @@ static void add_name(char *list, size_t size, const char *name) {
 void tri_plan_report(const tr_daemon *d) {
     static const char how[] =
         " how=\"tools/setup installs a model; local: {NAME: {file: PATH}} in the configuration "
-        "names another; a provider works when its key is in the daemon's environment, such as "
-        "OPENAI_API_KEY; providers: {NAME: {kind: openai-compatible, base_url: URL}} adds a "
+        "names another; a provider works when its key is stored (troupe key set openai) or in the "
+        "daemon's environment, such as OPENAI_API_KEY; providers: {NAME: {kind: openai-compatible, "
+        "base_url: URL}} adds a "
         "server; then start trouped again\"";
     const tr_config_local *locals = d->config.locals.items;
     char here[512] = "";
@@ -243,12 +251,11 @@ void tri_plan_report(const tr_daemon *d) {
     bool asked = false; /* a server that the user named */
     for (size_t i = 0; i < d->provider_count; i++) {
         const tr_provider_spec *spec = &d->providers[i];
-        const char *variable;
         bool required = tr_provider_needs_key(spec);
-        asked = asked || (!required && configured(&d->config, spec->name) != NULL);
+        asked = asked || (!required && tri_plan_configured(&d->config, spec->name) != NULL);
         if (!required) {
             add_name(open, sizeof open, spec->name);
-        } else if (tr_provider_has_key(spec, &variable)) {
+        } else if (tr_keychain_has(spec->keychain)) {
             add_name(ready, sizeof ready, spec->name);
         }
     }
@@ -323,6 +330,9 @@ void tri_plans_free(tr_daemon *d) {
         tr_pool_plan_free(d->plans[i]);
     }
     tri_plan_servers_free(d);
+    for (size_t i = 0; i < TRI_PROVIDERS_max; i++) {
+        tr_keychain_free(d->keychains[i]);
+    }
     free(d->plans);
     free(d->pools);
     free(d->children);

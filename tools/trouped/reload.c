@@ -1,9 +1,9 @@
 /*
  * SIGHUP: the configuration is read again. What can change under running requests does (routes,
- * that is aliases, time limits and the default model; the limits of providers; the drain's limit;
- * the log); what is part of the tree's shape (doors, models, providers, shards) stays as it was at
- * the start, and each key that differs from then is named in the log, at each reload anew. Called
- * on the program's thread, never a shard's.
+ * that is aliases, time limits and the default model; keys and limits of providers; the drain's
+ * limit; the log); what is part of the tree's shape (doors, models, providers, shards) stays as it
+ * was at the start, and each key that differs from then is named in the log, at each reload anew.
+ * Called on the program's thread, never a shard's.
  */
 #include <string.h>
 
@@ -53,6 +53,7 @@ int tr_daemon_reload(tr_daemon *daemon) {
         count c = {.file =
                        daemon->options.config_file != NULL ? daemon->options.config_file : "none"};
         apply_limits(daemon, &config);
+        tri_plan_reload_keys(daemon, &config);
         tr_company_set_drain(daemon->company, (uint32_t)config.drain_ms);
         daemon->config.drain_ms = config.drain_ms;
         tri_daemon_set_log(&config);

@@ -69,16 +69,31 @@ static void refused_key_is_left_out_and_tried_again_once_after_a_rest(void) {
     CU_ASSERT_EQUAL(tr_keys_wait_ms(&keys, TR_KEY_REFUSED, 40000000), TR_KEY_REST_MS_min);
 }
 
-static void rest_of_a_refused_key_has_an_end(void) {
+static void rest_of_refused_keys_has_an_end(void) {
     fresh();
-    SET(0, "a");
+    SET(0, "a", "b");
     uint64_t now_us = 0;
     for (int i = 0; i < 40; i++) {
         tr_keys_refused(&keys, id_of("a"), now_us);
+        tr_keys_refused(&keys, id_of("b"), now_us);
         CU_ASSERT(tr_keys_wait_ms(&keys, TR_KEY_REFUSED, now_us) <= TR_KEY_REST_MS_max);
         CU_ASSERT_STRING_EQUAL(next(now_us), "");
         now_us += TR_KEY_REST_MS_max * 1000ULL;
         CU_ASSERT_STRING_EQUAL(next(now_us), "a");
+        CU_ASSERT_STRING_EQUAL(next(now_us), "b");
+        CU_ASSERT_STRING_EQUAL(next(now_us), "");
+    }
+}
+
+static void only_key_is_never_left_out(void) {
+    fresh();
+    SET(0, "a");
+    for (int i = 0; i < 3; i++) {
+        tr_keys_refused(&keys, id_of("a"), 0);
+        CU_ASSERT_EQUAL(tr_keys_in(&keys, TR_KEY_REFUSED, 0), 1);
+        CU_ASSERT_STRING_EQUAL(next(0), "a");
+        uint32_t tried = id_of("a");
+        CU_ASSERT_PTR_NULL(tr_keys_next(&keys, 0, &tried, 1));
     }
 }
 
@@ -193,7 +208,8 @@ int main(void) {
         {"each_good_key_has_its_turn", each_good_key_has_its_turn},
         {"refused_key_is_left_out_and_tried_again_once_after_a_rest",
          refused_key_is_left_out_and_tried_again_once_after_a_rest},
-        {"rest_of_a_refused_key_has_an_end", rest_of_a_refused_key_has_an_end},
+        {"rest_of_refused_keys_has_an_end", rest_of_refused_keys_has_an_end},
+        {"only_key_is_never_left_out", only_key_is_never_left_out},
         {"limited_key_is_used_only_when_no_other_is_left",
          limited_key_is_used_only_when_no_other_is_left},
         {"request_meets_no_key_twice", request_meets_no_key_twice},

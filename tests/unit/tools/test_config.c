@@ -117,7 +117,7 @@ static void faults_name_line_and_key(void) {
     refused("listen: {tcp: 'tls+tcp://h:1', token_file: t}\n", "needs a cert_file");
     refused("listen: {tcp: 'http://h', token_file: t}\n", "begins neither");
     refused("listen: {socket: /tmp/x}\n", "neither ipc://PATH");
-    refused("providers: {openai: {keys: [sk-123]}}\n", "expected one reference env:NAME");
+    refused("providers: {openai: {keys: [sk-123]}}\n", "expected a reference env:NAME");
     CU_ASSERT_PTR_NULL(strstr(why, "sk-123")); /* a key is not repeated */
 }
 

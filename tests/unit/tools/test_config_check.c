@@ -81,10 +81,16 @@ static void base_urls_and_keys_are_well_formed(void) {
                  urls[i]);
         says(text, "t.yaml:3:15: base_url: expected http(s)://HOST[:PORT][/PATH]");
     }
-    says("providers:\n  openai:\n    keys: [sk-1]\n", "t.yaml:3:11: keys: expected one reference");
+    says("providers:\n  openai:\n    keys: [sk-1]\n", "t.yaml:3:11: keys: expected a reference");
     CU_ASSERT_PTR_NULL(strstr(why, "sk-1"));
-    says("providers: {openai: {keys: 'env:'}}\n", "expected one reference env:NAME");
-    says("providers: {openai: {keys: [env:A, env:B]}}\n", "expected one reference env:NAME");
+    says("providers: {openai: {keys: 'env:'}}\n", "expected a reference env:NAME");
+    says("providers: {openai: {keys: [env:A, 'file:/b', 'command:pass show b']}}\n", "");
+    says("providers: {openai: {keys: [env:A, sk-2]}}\n", "expected a reference env:NAME");
+    says("providers: {openai: {keys: ['file:b']}}\n", "keys: file: expected a whole path");
+    says("providers: {openai: {keys: ['command:']}}\n", "expected a reference");
+    says("providers: {openai: {keys: ['env:A', 'env:A', 'env:A', 'env:A', 'env:A', 'env:A', "
+         "'env:A', 'env:A', 'env:A']}}\n",
+         "keys: 9 sources; at most 8");
     says("providers: {openai: {keys: 'env:A B'}}\n", "no name of a variable");
 }
 
@@ -191,11 +197,11 @@ static void missing_model_files_are_warnings(void) {
 static void keys_and_places_that_are_missing_are_warnings(void) {
     unsetenv("GROQ_API_KEY");
     unsetenv("OPENAI_COMPATIBLE_BASE_URL");
-    warns("local: {}\nproviders:\n  groq: {}\n",
-          "t.yaml:3:3: providers: groq: the variable GROQ_API_KEY");
+    warns("local: {}\nproviders:\n  groq: {}\n", "t.yaml:3:3: providers: groq: a key is missing: "
+                                                 "the daemon's environment lacks GROQ_API_KEY");
     warns("local: {}\nproviders:\n  lm: {kind: openai-compatible, base_url: 'http://h/v1', keys: "
           "'env:TR_NO_KEY'}\n",
-          "t.yaml:3:64: providers: lm: the variable TR_NO_KEY");
+          "t.yaml:3:64: providers: lm: a key is missing: the daemon's environment lacks TR_NO_KEY");
     setenv("TR_NO_KEY", "x", 1);
     warns("local: {}\nproviders: {groq: {keys: 'env:TR_NO_KEY'}}\n", "");
     unsetenv("TR_NO_KEY");

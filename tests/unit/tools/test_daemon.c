@@ -169,10 +169,12 @@ static void reload_applies_slots_and_says_so_of_nothing(void) {
 }
 
 static void each_key_that_takes_a_restart_is_named_once(void) {
-    static const char *const keys[] = {
-        "listen.tcp",    "listen.token_file",   "local.m.context", "local.m.preload",
-        "local.fresh",   "local.gone",          "providers.own",   "providers.openai.base_url",
-        "providers.old", "providers.groq.keys", "shards",          "mailbox"};
+    static const char *const keys[] = {"listen.tcp",      "listen.token_file",
+                                       "local.m.context", "local.m.preload",
+                                       "local.fresh",     "local.gone",
+                                       "providers.own",   "providers.openai.base_url",
+                                       "providers.old",   "shards",
+                                       "mailbox"};
     tr_daemon *daemon =
         start_from_file("listen: {socket: off}\nlog: {level: warn}\nshards: 1\n"
                         "local: {m: {file: /nowhere.gguf}, gone: {file: /nowhere.gguf}}\n"
