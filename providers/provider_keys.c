@@ -323,14 +323,11 @@ void tri_provider_tell_key(tr_self *self, const tri_provider *provider, const tr
                            char text[TR_MESSAGE_max + 1]) {
     char more[400];
     size_t used = strlen(text);
-    if (request->again == NULL || request->err != TR_OK) {
+    /* Of an only key the server's words say enough; the log names it. */
+    if (request->again == NULL || request->err != TR_OK || request->again->tried_count < 2) {
         return;
     }
-    if (request->again->tried_count > 1) {
-        tr_keychain_is_out(provider->spec.keychain, tr_now_us(self), more, sizeof(more));
-    } else {
-        tr_keychain_place(provider->spec.keychain, request->key, more, sizeof(more));
-    }
+    tr_keychain_is_out(provider->spec.keychain, tr_now_us(self), more, sizeof(more));
     if (more[0] != '\0' && used + strlen(more) + 4 <= TR_MESSAGE_max) {
         snprintf(text + used, TR_MESSAGE_max + 1 - used, " (%s)", more);
     }
