@@ -33,7 +33,7 @@ typedef struct tr_provider_spec {
      * node. */
     const _Atomic uint32_t *port;
     char model[TR_NAME_max + 1]; /* what the server calls its only model; "" = as it is asked for */
-    tr_keychain *keychain; /* outlives the actor; NULL = one of its own, of `key_env` alone */
+    tr_keychain *keychain;       /* outlives the actor; NULL = one of its own, of `key_env` alone */
 } tr_provider_spec;
 
 /* Fills and checks a spec; `kind` NULL = `name`, `base_url` and `key_env` may be NULL. On
