@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const mock_dialect *const dialects[] = {
     &mock_openai, &mock_anthropic, &mock_gemini, &mock_ollama, &mock_responses,
@@ -100,6 +101,9 @@ bool mock_request_read(mock_request *request, tr_str body, char *why, size_t why
             last = text_of(tr_json_get(m, "content"));
         }
     }
+    if (request->plan.told != 0 && !mock_plan_read(&request->plan, last, why, why_size)) {
+        return false;
+    }
     request->echo = strndup(last.size == 0 ? "" : last.ptr, last.size);
     if (request->dialect->check != NULL && !request->dialect->check(request, why, why_size)) {
         return false;
@@ -153,6 +157,13 @@ tr_str mock_token(const mock_request *request, uint64_t i, char *buf) {
     if (size > 0) {
         memset(buf, 'a' + (int)(i % 26), size);
         return (tr_str){buf, size};
+    }
+    if (request->plan.stamp != 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int length = snprintf(buf, 4096, "%lld ",
+                              (long long)now.tv_sec * 1000000 + (long long)now.tv_nsec / 1000);
+        return (tr_str){buf, (size_t)length};
     }
     snprintf(buf, 4096, "t%llu ", (unsigned long long)i);
     return (tr_str){buf, strlen(buf)};

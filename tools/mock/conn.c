@@ -207,17 +207,23 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     begin_answer(conn, head, path, body, now_us);
 }
 
+static uint64_t hash_of(uint64_t hash, const char *text) {
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (unsigned char)*text) * 1099511628211U;
+    }
+    return hash;
+}
+
 /* Whether this request of a plan with `times` still gets the plan's faults. */
 static bool faulty(mock_conn *conn) {
-    uint64_t hash = 14695981039346656037U;
-    for (const char *c = conn->request.model; *c != '\0'; c++) {
-        hash = (hash ^ (unsigned char)*c) * 1099511628211U;
-    }
-    for (size_t i = 0; i < sizeof(conn->server->seen) / sizeof(conn->server->seen[0]); i++) {
-        mock_seen *seen = &conn->server->seen[i];
+    const mock_request *request = &conn->request;
+    uint64_t hash = hash_of(14695981039346656037U, request->model);
+    hash = request->plan.told != 0 ? hash_of(hash, request->echo) : hash;
+    for (size_t i = 0; i < MOCK_SEEN_max; i++) {
+        mock_seen *seen = &conn->server->seen[(hash + i) % MOCK_SEEN_max];
         if (seen->count == 0 || seen->hash == hash) {
             seen->hash = hash;
-            return seen->count++ < conn->request.plan.times;
+            return seen->count++ < request->plan.times;
         }
     }
     return true;
@@ -368,15 +374,22 @@ static void flush(mock_conn *conn) {
     conn->out_at = conn->out_size = 0;
 }
 
+static bool goes_on(const mock_conn *conn, uint64_t now_us) {
+    return conn->stage != STAGE_READ && conn->stage < STAGE_STALL && conn->due_us <= now_us &&
+           conn->out_size - conn->out_at < OUT_enough;
+}
+
 bool mock_conn_advance(mock_conn *conn, uint64_t now_us) {
     if (conn->stage == STAGE_READ && conn->due_us <= now_us) {
         conn->due_us = CONN_NEVER;
         mock_conn_readable(conn, now_us);
     }
     flush(conn);
-    while (!conn->failed && conn->stage != STAGE_READ && conn->stage < STAGE_STALL &&
-           conn->due_us <= now_us && conn->out_size - conn->out_at < OUT_enough) {
-        step(conn, now_us);
+    while (!conn->failed && goes_on(conn, now_us)) {
+        /* What is due together is written together. */
+        while (goes_on(conn, now_us)) {
+            step(conn, now_us);
+        }
         flush(conn);
     }
     if (conn->stage == STAGE_CLOSE && conn->out_at == conn->out_size) {

@@ -17,6 +17,7 @@ typedef struct mock_stats {
 } mock_stats;
 
 /* How often each plan with `times` was asked for. */
+#define MOCK_SEEN_max 65536U /* a power of two */
 typedef struct mock_seen {
     uint64_t hash;
     uint64_t count;
@@ -25,7 +26,7 @@ typedef struct mock_seen {
 typedef struct mock_server {
     const mock_options *options;
     mock_stats stats;
-    mock_seen seen[256];
+    mock_seen seen[MOCK_SEEN_max]; /* by hash, the next place when it is taken */
     mock_loaded loaded;
     uint64_t loaded_us; /* when it will have loaded; CONN_NEVER = it has */
     bool is_loaded;
@@ -47,6 +48,10 @@ typedef enum mock_stage {
 typedef struct mock_conn {
     mock_server *server;
     int fd;
+    /* server.c's */
+    size_t place;    /* in the heap */
+    uint32_t events; /* that the socket is watched for */
+    bool unwanted;   /* something came that is not read now */
     mock_stage stage;
     uint64_t due_us; /* when it wants to go on by itself; CONN_NEVER = it waits for the socket */
     char *in;

@@ -53,6 +53,10 @@ static const struct {
      "a JSON error at status 200 where a stream was asked for"},
     {"slow_read", UNIT_COUNT, offsetof(mock_plan, slow_read), MOCK_NONE,
      "read the request at so many bytes a millisecond"},
+    {"stamp", UNIT_FLAG, offsetof(mock_plan, stamp), 0,
+     "a token is the time at which it is written, in us (CLOCK_MONOTONIC)"},
+    {"told", UNIT_FLAG, offsetof(mock_plan, told), 0,
+     "the last message's text is the rest of the plan"},
     {"split", UNIT_COUNT, offsetof(mock_plan, split), 0, "write in pieces of so many bytes"},
 };
 

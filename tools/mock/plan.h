@@ -18,6 +18,7 @@ typedef struct mock_plan {
     uint64_t status, times, retry_after, retry_after_ms, should_retry;
     uint64_t cut, stall, die, error_mid, garbage, slow_read;
     uint64_t nodone, nofinish, nousage, crlf, reset, html, json_error, echo, tools, split;
+    uint64_t stamp, told;
 } mock_plan;
 
 void mock_plan_init(mock_plan *plan);
