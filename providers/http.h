@@ -32,7 +32,7 @@ enum {
 };
 
 #define TR_HTTP_WINDOW_default (64 * 1024)
-#define TR_HTTP_TRANSFERS_max 4096 /* of one shard */
+#define TR_HTTP_TRANSFERS_max 16384 /* of one shard */
 /* Of door and providers: CREDIT, DATA and TAKEN of thousands of streams wait there in one turn, and
  * must not turn new requests away (which have limits of their own). */
 #define TR_HTTP_MAILBOX_max 65536

@@ -19,8 +19,8 @@
 #include "runtime/supervisor.h"
 
 #define TR_PROVIDER_NAME_max 40
-#define TR_PROVIDER_REQUESTS_max 4096 /* open at one provider actor */
-#define TR_PROVIDER_ACTOR_size 64     /* of the actor's name, its NUL included */
+#define TR_PROVIDER_REQUESTS_max 16384 /* open at one provider actor */
+#define TR_PROVIDER_ACTOR_size 64      /* of the actor's name, its NUL included */
 
 /* Copied whole into the actor. */
 typedef struct tr_provider_spec {

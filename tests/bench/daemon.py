@@ -28,7 +28,7 @@ def read(path):
 class Daemon:
     """A trouped of its own in a temporary folder; `started` is how long it took from exec to ready, in ms."""
 
-    def __init__(self, build, config=""):
+    def __init__(self, build, config="", environment=None):
         self.folder = tempfile.TemporaryDirectory(prefix="troupe-bench-")
         path = self.folder.name
         self.url = f"ipc://{path}/troupe.sock"
@@ -37,7 +37,7 @@ class Daemon:
         ready, told = os.pipe()
         begun = time.monotonic()
         self.process = subprocess.Popen([f"{build}/bin/trouped", "--config", path + "/troupe.yaml", "--ready-fd", str(told)],
-                                        pass_fds=(told,))
+                                        pass_fds=(told,), env={**os.environ, **(environment or {})})
         os.close(told)
         word = os.read(ready, 1000)
         self.started = (time.monotonic() - begun) * 1000
@@ -205,4 +205,5 @@ def main():
         sys.exit(f"missed: {', '.join(missed)}")
 
 
-main()
+if __name__ == "__main__":
+    main()
