@@ -21,10 +21,12 @@
 
 #define TAG_CURL 0U
 #define TAG_REAP 65535U
+#define TAG_TRIM 65534U
 #define REAP_a_turn 200U
 #define GENTLE_us 200000U
 #define CONNECTIONS_kept 64L
 #define TRIM_peak 64U
+#define TRIM_us 500000U
 
 typedef struct http_user {
     tr_id id;
@@ -37,13 +39,15 @@ struct tri_http {
     tri_transfer **transfers; /* by slot; NULL = free */
     uint32_t transfer_room;
     uint32_t active;
-    uint32_t peak; /* since memory was last given back */
+    uint32_t peak;      /* since memory was last given back */
+    uint32_t free_from; /* no slot before it is free */
     tri_slots slots;
     http_user *users;
     uint32_t user_count;
     uint32_t user_room;
     uint64_t curl_timer;
     uint64_t reap_timer;
+    uint64_t trim_timer;
     uint64_t started; /* transfers since the start */
 };
 
@@ -266,6 +270,15 @@ static void on_abort(tri_http *http, const tr_msg *msg) {
     }
 }
 
+/* After a peak, when those that it served have gone as well: what handles and requests used stays
+ * resident otherwise, 30 KB each. */
+static void give_memory_back(tri_http *http) {
+    if (http->active < TRIM_peak) {
+        http->peak = http->active;
+        malloc_trim(0);
+    }
+}
+
 static void on_timer(tri_http *http, const tr_msg *msg) {
     uint32_t tag = msg->flags;
     if (tag == TAG_CURL) {
@@ -280,6 +293,11 @@ static void on_timer(tri_http *http, const tr_msg *msg) {
     if (tag == TAG_REAP) {
         http->reap_timer = 0;
         reap_orphans(http);
+        return;
+    }
+    if (tag == TAG_TRIM) {
+        http->trim_timer = 0;
+        give_memory_back(http);
         return;
     }
     tri_transfer *transfer = tag <= http->transfer_room ? http->transfers[tag - 1] : NULL;
@@ -436,6 +454,7 @@ static void free_transfer(tri_transfer *transfer) {
     curl_slist_free_all(transfer->headers);
     tri_slots_remove(&http->slots, transfer->user, transfer->ref);
     http->transfers[transfer->slot] = NULL;
+    http->free_from = transfer->slot < http->free_from ? transfer->slot : http->free_from;
     http->active--;
     tr_body_unref(transfer->body);
     tr_msg_free(transfer->end);
@@ -443,9 +462,8 @@ static void free_transfer(tri_transfer *transfer) {
     tr_free(transfer->head);
     tr_free(transfer->rest);
     tr_free(transfer);
-    if (http->active == 0 && http->peak >= TRIM_peak) {
-        http->peak = 0;
-        malloc_trim(0); /* a handle's 15 KB stay resident otherwise */
+    if (http->active == 0 && http->peak >= TRIM_peak && http->trim_timer == 0) {
+        (void)!tr_timer_start(http->self, TRIM_us, (uint16_t)TAG_TRIM, &http->trim_timer);
     }
 }
 
@@ -474,11 +492,10 @@ static tr_err know_user(tri_http *http, tr_id id) {
 
 static tr_err free_slot(tri_http *http, uint32_t *ret) {
     if (http->active < http->transfer_room) {
-        uint32_t slot = 0;
-        while (http->transfers[slot] != NULL) {
-            slot++;
+        while (http->transfers[http->free_from] != NULL) {
+            http->free_from++;
         }
-        *ret = slot;
+        *ret = http->free_from;
         return TR_OK;
     }
     if (http->transfer_room == TR_HTTP_TRANSFERS_max) {

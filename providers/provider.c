@@ -146,6 +146,7 @@ static void provider_stop(tr_self *self, void *state, tr_err reason) {
     tr_free(provider->requests);
     tri_slots_fini(&provider->slots);
     tr_keychain_free(provider->own_chain);
+    tri_slots_fini(&provider->monitored);
 }
 
 static void provider_describe(const void *state, char *buf, size_t size) {
@@ -188,9 +189,9 @@ static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg) {
 }
 
 static tr_err take_slot(tri_provider *provider, uint32_t *ret) {
-    for (uint32_t i = 0; i < provider->room; i++) {
+    for (uint32_t i = provider->free_from; i < provider->room; i++) {
         if (provider->requests[i] == NULL) {
-            *ret = i;
+            *ret = provider->free_from = i;
             return TR_OK;
         }
     }
@@ -200,7 +201,7 @@ static tr_err take_slot(tri_provider *provider, uint32_t *ret) {
         return TR_ERR_NOMEM;
     }
     memset(grown + provider->room, 0, (room - provider->room) * sizeof(*grown));
-    *ret = provider->room;
+    *ret = provider->free_from = provider->room;
     provider->requests = grown;
     provider->room = room;
     return TR_OK;
@@ -241,6 +242,9 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     request->started_us = tr_now_us(self);
     set_target(provider, request->target, view.target);
     err = tr_monitor(self, msg->from, &request->monitor);
+    if (err == TR_OK) {
+        err = tri_slots_add(&provider->monitored, msg->from, request->monitor, slot);
+    }
     if (err == TR_OK) {
         request->op = (tr_op)head->op;
         err = tri_provider_renew(provider, request);
@@ -444,32 +448,36 @@ static tr_err on_runner_down(tr_self *self, tri_provider *provider) {
     return TR_OK;
 }
 
+/* Whoever waits for an answer of the door that went down. */
+static tr_err door_down(tr_self *self, tri_provider *provider) {
+    provider->http = TR_ID_NONE;
+    for (uint32_t i = 0; i < provider->room; i++) {
+        tri_request *request = provider->requests[i];
+        if (request == NULL || !request->transfer_open) {
+            continue;
+        }
+        request->transfer_open = false;
+        request->ended = true;
+        request->err = request->status == 0 ? TR_ERR_CONNECT : TR_ERR_TRUNCATED;
+        snprintf(request->message, sizeof(request->message), "the HTTP door went down");
+        tr_err err = flush(self, provider, request);
+        if (err != TR_OK) {
+            return err;
+        }
+    }
+    return TR_OK;
+}
+
 static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    uint32_t slot = 0;
     if (provider->runner_monitor != 0 && msg->ref == provider->runner_monitor) {
         return on_runner_down(self, provider);
     }
-    bool door = provider->http != TR_ID_NONE && msg->ref == provider->http_monitor;
-    if (door) {
-        provider->http = TR_ID_NONE;
+    if (provider->http != TR_ID_NONE && msg->ref == provider->http_monitor) {
+        return door_down(self, provider);
     }
-    for (uint32_t i = 0; i < provider->room; i++) {
-        tri_request *request = provider->requests[i];
-        if (request == NULL) {
-            continue;
-        }
-        if (request->monitor == msg->ref) {
-            request->monitor = 0;
-            forget(self, provider, request);
-        } else if (door && request->transfer_open) {
-            request->transfer_open = false;
-            request->ended = true;
-            request->err = request->status == 0 ? TR_ERR_CONNECT : TR_ERR_TRUNCATED;
-            snprintf(request->message, sizeof(request->message), "the HTTP door went down");
-            tr_err err = flush(self, provider, request);
-            if (err != TR_OK) {
-                return err;
-            }
-        }
+    if (tri_slots_find(&provider->monitored, msg->from, msg->ref, &slot)) {
+        forget(self, provider, provider->requests[slot]);
     }
     return TR_OK;
 }
@@ -623,11 +631,14 @@ static void close_transfer(tr_self *self, tri_provider *provider, tri_request *r
 
 static void forget(tr_self *self, tri_provider *provider, tri_request *request) {
     close_transfer(self, provider, request, false);
+    uint32_t slot = (uint32_t)(request->http_ref & 0xffffU);
     if (request->monitor != 0) {
         tr_demonitor(self, request->monitor);
+        tri_slots_remove(&provider->monitored, request->caller, request->monitor);
     }
     tri_slots_remove(&provider->slots, request->caller, request->ref);
-    provider->requests[request->http_ref & 0xffffU] = NULL;
+    provider->requests[slot] = NULL;
+    provider->free_from = slot < provider->free_from ? slot : provider->free_from;
     provider->open--;
     tr_msg_free(request->abort);
     tr_decoder_free(request->decoder);

@@ -65,7 +65,9 @@ typedef struct tri_provider {
     tri_request **requests;  /* by slot; NULL = free */
     uint32_t room;
     uint32_t open;
-    tri_slots slots; /* (caller, ref) to slot */
+    uint32_t free_from;  /* no slot before it is free */
+    tri_slots slots;     /* (caller, ref) to slot */
+    tri_slots monitored; /* (caller, monitor) to slot */
     uint64_t serial;
     uint64_t done, failed; /* since the start */
 } tri_provider;
