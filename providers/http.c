@@ -275,6 +275,12 @@ static void on_abort(tri_http *http, const tr_msg *msg) {
 static void give_memory_back(tri_http *http) {
     if (http->active < TRIM_peak) {
         http->peak = http->active;
+        if (http->active == 0) {
+            tr_free(http->transfers);
+            http->transfers = NULL;
+            http->transfer_room = http->free_from = 0;
+        }
+        tr_msg_forget_kept();
         malloc_trim(0);
     }
 }

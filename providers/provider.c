@@ -26,6 +26,7 @@
 
 #define FIRST_BYTE_MS_default 120000U
 #define WHOLE_MS_default 600000U
+#define ROOM_kept 1024U /* slots, when none is taken */
 
 static tr_err provider_init(tr_self *self, void *state, const void *args);
 static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg);
@@ -639,7 +640,11 @@ static void forget(tr_self *self, tri_provider *provider, tri_request *request) 
     tri_slots_remove(&provider->slots, request->caller, request->ref);
     provider->requests[slot] = NULL;
     provider->free_from = slot < provider->free_from ? slot : provider->free_from;
-    provider->open--;
+    if (--provider->open == 0 && provider->room > ROOM_kept) {
+        tr_free(provider->requests);
+        provider->requests = NULL;
+        provider->room = provider->free_from = 0;
+    }
     tr_msg_free(request->abort);
     tr_decoder_free(request->decoder);
     tri_pieces_fini(&request->pieces);

@@ -11,6 +11,8 @@
 
 #include "runtime/memory.h"
 
+#define KEPT_max 1024U
+
 static uint32_t place(const tri_slots *slots, tr_id id, uint64_t ref) {
     uint64_t mixed = (id ^ (ref * 0x9E3779B97F4A7C15U)) * 0xD6E8FEB86659FD93U;
     return (uint32_t)(mixed >> 32) & (slots->room - 1);
@@ -95,5 +97,7 @@ void tri_slots_remove(tri_slots *slots, tr_id id, uint64_t ref) {
         }
     }
     slots->entries[hole].id = TR_ID_NONE;
-    slots->count--;
+    if (--slots->count == 0 && slots->room > KEPT_max) {
+        tri_slots_fini(slots); /* a peak's table is of no use to what comes after it */
+    }
 }

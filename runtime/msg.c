@@ -46,8 +46,7 @@ void tri_msg_cache_open(void) {
     cache.open = KEEPS && tri_memory_is_libc();
 }
 
-void tri_msg_cache_close(void) {
-    cache.open = false;
+void tr_msg_forget_kept(void) {
     for (uint32_t i = 0; i < CLASSES; i++) {
         while (cache.kept[i] != NULL) {
             block *next = cache.kept[i]->next;
@@ -56,6 +55,11 @@ void tri_msg_cache_close(void) {
         }
         cache.counts[i] = 0;
     }
+}
+
+void tri_msg_cache_close(void) {
+    cache.open = false;
+    tr_msg_forget_kept();
 }
 
 static inline uint32_t class_of(size_t size) {

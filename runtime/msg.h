@@ -71,6 +71,9 @@ typedef struct tr_started_note {
 tr_msg *tr_msg_new(uint16_t kind, size_t size);
 /* Frees it and drops its body. NULL is fine. Any thread. */
 void tr_msg_free(tr_msg *msg);
+/* Freed messages that this shard's thread keeps for the next ones go back to the system's malloc:
+ * before malloc_trim, since each of them holds a page. */
+void tr_msg_forget_kept(void);
 /* A body with one reference and `size` uninitialised bytes plus a NUL, or NULL. Any thread. */
 tr_body *tr_body_new(size_t size);
 tr_body *tr_body_ref(tr_body *body);
