@@ -47,7 +47,9 @@ void tri_emit_fail(tr_engine *engine, const tri_seq *seq, tr_err err, uint16_t f
 }
 
 void tri_emit_done(tr_engine *engine, const tri_seq *seq) {
-    tr_done head = {.usage = usage_of(seq), .finish = (uint8_t)seq->finish, .attempts = 1};
+    bool calls = seq->tools != NULL && seq->tools->calls.count > 0;
+    tr_finish finish = calls && seq->finish == TR_FINISH_STOP ? TR_FINISH_TOOL_CALLS : seq->finish;
+    tr_done head = {.usage = usage_of(seq), .finish = (uint8_t)finish, .attempts = 1};
     tr_end_view view = {.target = {engine->model_name, strlen(engine->model_name)}};
     emit(engine, seq, tr_msg_done(&head, &view));
 }
@@ -97,10 +99,85 @@ static bool emit_next(tr_engine *engine, tri_seq *seq, bool *ret_last) {
     return true;
 }
 
+/* The ids that go with the piece: of all tokens whose text it covers, and a mark where it ends
+ * inside one, or where it has none. *ret_whole: so many tokens are covered to their end. */
+static uint32_t piece_ids(const tri_seq *seq, int32_t *ids, size_t *ret_whole, bool *ret_inside) {
+    const tri_text *text = &seq->text;
+    const tri_tools *tools = seq->tools;
+    size_t whole = 0, count = 0;
+    while (whole < text->token_count && text->tokens[whole].end <= tools->covered) {
+        whole++;
+    }
+    size_t begin = whole > 0 ? text->tokens[whole - 1].end : 0;
+    bool inside = whole < text->token_count && begin < tools->covered;
+    TR_ASSERT(whole < text->sent_tokens + TR_DELTA_TOKENS_max - 1);
+    for (size_t i = text->sent_tokens; i < whole + inside; i++) {
+        ids[count++] = text->tokens[i].id;
+    }
+    if (tools->flushed && tools->next.kind == 0) {
+        ids[count++] = TRI_MARK_FLUSHED;
+    } else if (inside || count == 0) {
+        size_t left = inside ? text->tokens[whole].end - tools->covered : 0;
+        ids[count++] = -1 - (int32_t)left;
+    }
+    *ret_whole = whole;
+    *ret_inside = inside;
+    return (uint32_t)count;
+}
+
+static bool emit_piece(tr_engine *engine, tri_seq *seq) {
+    tri_tools *tools = seq->tools;
+    const tri_tools_piece *piece = &tools->piece;
+    int32_t ids[TR_DELTA_TOKENS_max];
+    size_t whole;
+    bool inside;
+    char id[32];
+    tr_delta head = {.kind = (uint8_t)piece->kind, .tool = piece->call};
+    head.token_count = piece_ids(seq, ids, &whole, &inside);
+    tr_delta_view view = {.tokens = ids, .text = {piece->text.text, piece->text.size}};
+    if (piece->kind == TR_DELTA_TOOL_START) {
+        int size = snprintf(id, sizeof id, "call_%u", tools->calls_before + piece->call);
+        view.id = (tr_str){id, (size_t)size};
+        view.name = seq->chat->tools[piece->tool].name;
+    }
+    if (!emit_delta(engine, seq, &head, &view)) {
+        return false;
+    }
+    tri_text_take(&seq->text, whole, tools->covered);
+    seq->text.sent_tokens = inside;
+    tri_tools_sent(tools);
+    return true;
+}
+
+/* As emit_next, for an answer that may call tools; *ret_last: nothing waits any more. */
+static bool emit_pieces(tr_engine *engine, tri_seq *seq, bool *ret_last) {
+    enum { tokens_max = TR_DELTA_TOKENS_max - 2 }; /* beside one that was begun, and a mark */
+    tri_tools *tools = seq->tools;
+    tri_text *text = &seq->text;
+    bool ended = text->stopped || text->finished;
+    size_t tokens, size;
+    tri_text_ready(text, &tokens, &size);
+    bool all = tokens <= text->sent_tokens + tokens_max;
+    if (!all) {
+        tokens = text->sent_tokens + tokens_max;
+        size_t end = text->tokens[tokens - 1].end;
+        size = end < size ? end : size;
+    }
+    tr_err err = tri_tools_read(tools, text->bytes, size, ended && all);
+    TR_ASSERT(err == TR_OK); /* as in emit() */
+    if (tools->piece.kind == 0 && tokens - text->sent_tokens >= silent_tokens_max) {
+        tools->piece.kind = TR_DELTA_TEXT; /* tokens that say nothing */
+        tools->covered = size;
+    }
+    *ret_last = tools->piece.kind == 0;
+    return *ret_last || emit_piece(engine, seq);
+}
+
 bool tri_emit_text(tr_engine *engine, tri_seq *seq) {
     bool last = false;
     while (!last) {
-        if (!emit_next(engine, seq, &last)) {
+        if (!(seq->tools != NULL ? emit_pieces(engine, seq, &last)
+                                 : emit_next(engine, seq, &last))) {
             return false;
         }
     }

@@ -13,6 +13,7 @@
 #include "inference/engine.h"
 #include "inference/engine_sample.h"
 #include "inference/engine_text.h"
+#include "inference/engine_tools.h"
 
 typedef enum tri_seq_state {
     TRI_SEQ_READING = 1, /* its text is being read: see engine_read.c */
@@ -41,6 +42,7 @@ typedef struct tri_seq {
     int32_t row;    /* of its logits in this decode's batch; -1 = none */
     tri_sampler sampler;
     tri_text text;
+    tri_tools *tools; /* NULL = the model knows of none */
     uint32_t credit_messages, credit_bytes;
     uint32_t delta_seq;
     tr_finish finish;
@@ -90,8 +92,8 @@ void tri_engine_log_clear(void);
 const char *tri_engine_log_first(char *buf, size_t size);
 
 /* engine_prompt.c: the request's turns in the model's own format, as tokens. */
-tr_err tri_engine_prompt(const tr_engine *engine, const tr_chat *chat, llama_token **ret_tokens,
-                         size_t *ret_count, char *ret_why);
+tr_err tri_engine_prompt(const tr_engine *engine, const tr_chat *chat, const tri_tools *tools,
+                         llama_token **ret_tokens, size_t *ret_count, char *ret_why);
 /* Text of that size certainly has more than `limit` tokens; *ret_least: at least so many. */
 bool tri_engine_too_long(const tr_engine *engine, size_t bytes, size_t limit, size_t *ret_least);
 tr_err tri_engine_tokenize(const tr_engine *engine, tr_str text, bool first, bool special,
@@ -106,6 +108,10 @@ void tri_slot_share(tr_engine *engine, tri_seq *seq);
 void tri_slot_release(tr_engine *engine, tri_seq *seq, bool spoilt);
 
 /* engine_emit.c: everything that leaves a request. */
+/* With tools a DELTA may end inside a token. A number below 0 among the token ids says of those
+ * before it: -1 - N = the last N bytes of their text are not said yet; the other: they are, also
+ * those that were held back at the answer's end. Only the last such mark counts. */
+#define TRI_MARK_FLUSHED INT32_MIN
 void tri_emit_fail(tr_engine *engine, const tri_seq *seq, tr_err err, uint16_t flags,
                    const char *why);
 void tri_emit_done(tr_engine *engine, const tri_seq *seq);

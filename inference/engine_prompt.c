@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "inference/engine_internal.h"
+#include "inference/engine_turns.h"
 #include "protocol/assert.h"
 #include "protocol/limits.h"
 #include "runtime/memory.h"
@@ -31,43 +32,24 @@ static void rendering_fini(rendering *r) {
     tr_free(r->messages);
 }
 
-static char *turn_text(const tr_turn *turn) {
-    size_t size = 0;
-    for (size_t i = 0; i < turn->part_count; i++) {
-        size += turn->parts[i].text.size;
-    }
-    char *text = tr_alloc(size + 1);
-    if (text != NULL) {
-        size_t at = 0;
-        for (size_t i = 0; i < turn->part_count; i++) {
-            if (turn->parts[i].text.size > 0) {
-                memcpy(text + at, turn->parts[i].text.ptr, turn->parts[i].text.size);
-                at += turn->parts[i].text.size;
-            }
-        }
-        text[at] = '\0';
-    }
-    return text;
-}
-
 /* The turns with their texts, or with a place-holder for each: STX, its number, ETX. */
-static tr_err rendering_init(rendering *r, const tr_chat *chat, bool placeholders) {
-    *r = (rendering){.messages = tr_zalloc(chat->turn_count * sizeof *r->messages),
-                     .texts = tr_zalloc(chat->turn_count * sizeof *r->texts)};
+static tr_err rendering_init(rendering *r, const tri_lines *lines, bool placeholders) {
+    *r = (rendering){.messages = tr_zalloc(lines->count * sizeof *r->messages),
+                     .texts = tr_zalloc(lines->count * sizeof *r->texts)};
     if (r->messages == NULL || r->texts == NULL) {
         return TR_ERR_NOMEM;
     }
-    for (size_t i = 0; i < chat->turn_count; i++) {
+    for (size_t i = 0; i < lines->count; i++) {
         char placeholder[32];
         snprintf(placeholder, sizeof placeholder, "\x02%zu\x03", i);
-        r->texts[i] = placeholders ? tr_strndup(placeholder, strlen(placeholder))
-                                   : turn_text(&chat->turns[i]);
+        const char *text = placeholders ? placeholder : lines->items[i].text;
+        r->texts[i] = tr_strndup(text, strlen(text));
         r->count = i + 1;
         if (r->texts[i] == NULL) {
             return TR_ERR_NOMEM;
         }
-        r->messages[i] = (struct llama_chat_message){.role = tr_chat_role_name(chat->turns[i].role),
-                                                     .content = r->texts[i]};
+        r->messages[i] =
+            (struct llama_chat_message){.role = lines->items[i].role, .content = r->texts[i]};
     }
     return TR_OK;
 }
@@ -209,19 +191,14 @@ bool tri_engine_too_long(const tr_engine *engine, size_t bytes, size_t limit, si
     return *ret_least > limit;
 }
 
-/* What a model without tools, eyes or a template cannot take. */
+/* What a model without eyes or a template cannot take. */
 static tr_err check_can(const tr_engine *engine, const tr_chat *chat, char *ret_why) {
     const char *what = NULL;
     if (engine->template_text == NULL) {
         what = "this model has no chat template: name one with chat_template (--chat-template)";
-    } else if (chat->tool_count > 0) {
-        what = "tools: local models take none; leave them out, or ask a provider's model";
     }
     for (size_t i = 0; i < chat->turn_count && what == NULL; i++) {
         const tr_turn *turn = &chat->turns[i];
-        if (turn->role == TR_CHAT_TOOL || turn->call_count > 0) {
-            what = "messages: local models take no tool calls and results";
-        }
         for (size_t j = 0; j < turn->part_count && what == NULL; j++) {
             if (turn->parts[j].kind != TR_PART_TEXT) {
                 what = "messages: local models take text only, no images";
@@ -235,18 +212,14 @@ static tr_err check_can(const tr_engine *engine, const tr_chat *chat, char *ret_
     return TR_ERR_UNSUPPORTED;
 }
 
-tr_err tri_engine_prompt(const tr_engine *engine, const tr_chat *chat, llama_token **ret_tokens,
-                         size_t *ret_count, char *ret_why) {
-    tr_err err = check_can(engine, chat, ret_why);
-    if (err != TR_OK) {
-        return err;
-    }
+static tr_err tokenize_lines(const tr_engine *engine, const tri_lines *lines,
+                             llama_token **ret_tokens, size_t *ret_count) {
     rendering texts = {0}, holders = {0};
     char *whole = NULL, *pieces = NULL;
     size_t whole_size = 0, pieces_size = 0;
-    err = rendering_init(&texts, chat, false);
+    tr_err err = rendering_init(&texts, lines, false);
     if (err == TR_OK) {
-        err = rendering_init(&holders, chat, true);
+        err = rendering_init(&holders, lines, true);
     }
     if (err == TR_OK) {
         err = render(engine, &texts, &whole, &whole_size);
@@ -262,13 +235,27 @@ tr_err tri_engine_prompt(const tr_engine *engine, const tr_chat *chat, llama_tok
     if (err == TR_OK && *ret_count > 1 && (*ret_tokens)[0] == bos && (*ret_tokens)[1] == bos) {
         memmove(*ret_tokens, *ret_tokens + 1, --*ret_count * sizeof **ret_tokens);
     }
-    if (err != TR_OK) {
-        snprintf(ret_why, TR_ENGINE_WHY_size,
-                 "the prompt could not be put into the chat template: %s", tr_err_text(err));
-    }
     tr_free(whole);
     tr_free(pieces);
     rendering_fini(&texts);
     rendering_fini(&holders);
+    return err;
+}
+
+tr_err tri_engine_prompt(const tr_engine *engine, const tr_chat *chat, const tri_tools *tools,
+                         llama_token **ret_tokens, size_t *ret_count, char *ret_why) {
+    tr_err err = check_can(engine, chat, ret_why);
+    tri_lines lines = {0};
+    if (err == TR_OK) {
+        err = tri_lines_init(&lines, chat, tools, ret_why);
+    }
+    if (err == TR_OK) {
+        err = tokenize_lines(engine, &lines, ret_tokens, ret_count);
+        if (err != TR_OK) {
+            snprintf(ret_why, TR_ENGINE_WHY_size,
+                     "the prompt could not be put into the chat template: %s", tr_err_text(err));
+        }
+    }
+    tri_lines_fini(&lines);
     return err;
 }

@@ -36,9 +36,25 @@ static tr_err push(tri_seq *seq, llama_token token) {
     return TR_OK;
 }
 
+/* The tags around a call are control tokens in some vocabularies, and have no text then. */
+static int32_t tag_piece(const tr_engine *engine, llama_token token, char *piece) {
+    int32_t size = llama_token_to_piece(engine->vocab, token, piece, piece_size, 0, true);
+    tr_str text = {piece, size > 0 ? (size_t)size : 0};
+    static const char *const tags[] = {TRI_CALL_OPEN, TRI_CALL_CLOSE};
+    for (size_t i = 0; i < 2; i++) {
+        if (text.size == strlen(tags[i]) && memcmp(text.ptr, tags[i], text.size) == 0) {
+            return size;
+        }
+    }
+    return 0;
+}
+
 tr_err tri_seq_accept(const tr_engine *engine, tri_seq *seq, llama_token token) {
     char piece[piece_size];
     int32_t size = llama_token_to_piece(engine->vocab, token, piece, piece_size, 0, false);
+    if (size == 0 && seq->tools != NULL) {
+        size = tag_piece(engine, token, piece);
+    }
     if (size < 0) {
         return TR_ERR_SERVER; /* no sane vocabulary has such a token */
     }
@@ -55,10 +71,33 @@ void tri_seq_finish(tri_seq *seq, tr_finish finish) {
     tri_text_finish(&seq->text);
 }
 
+/* Where the answer stands after a replay. With tools it may be inside the last token's text. */
+static void resumed(tri_seq *seq, int32_t mark) {
+    tri_text *text = &seq->text;
+    if (seq->tools == NULL) {
+        tri_text_resumed(text);
+        return;
+    }
+    bool flushed = mark == TRI_MARK_FLUSHED;
+    size_t unsaid = mark < 0 && !flushed ? (size_t)(-1 - (int64_t)mark) : 0;
+    size_t said = unsaid < text->size ? text->size - unsaid : 0;
+    size_t whole = 0;
+    while (whole < text->token_count && text->tokens[whole].end <= said) {
+        whole++;
+    }
+    tri_tools_replay(seq->tools, text->bytes, said, flushed);
+    tri_text_take(text, whole, said);
+    text->sent_tokens = text->token_count;
+}
+
 /* A worker with a larger context may have sent more than fits here: the answer has its end then. */
 static tr_err replay(const tr_engine *engine, tri_seq *seq, const int32_t *resume, uint32_t count,
                      char *ret_why) {
+    int32_t mark = count > 0 ? resume[count - 1] : 0;
     for (uint32_t i = 0; i < count && !seq->text.stopped && seq->count < engine->context_max; i++) {
+        if (seq->tools != NULL && resume[i] < 0) {
+            continue; /* a mark */
+        }
         bool known = resume[i] >= 0 && resume[i] < llama_vocab_n_tokens(engine->vocab) &&
                      !llama_vocab_is_eog(engine->vocab, resume[i]);
         tr_err err = known && seq->count < seq->max ? tri_seq_accept(engine, seq, resume[i])
@@ -71,16 +110,22 @@ static tr_err replay(const tr_engine *engine, tri_seq *seq, const int32_t *resum
             return err;
         }
     }
-    tri_text_resumed(&seq->text);
+    resumed(seq, mark);
     return TR_OK;
 }
 
-static size_t text_size(const tr_chat *chat) {
+static size_t text_size(const tr_chat *chat, const tri_tools *tools) {
     size_t size = 0;
     for (size_t i = 0; i < chat->turn_count; i++) {
         for (size_t j = 0; j < chat->turns[i].part_count; j++) {
             size += chat->turns[i].parts[j].text.size;
         }
+        for (size_t j = 0; j < chat->turns[i].call_count; j++) {
+            size += chat->turns[i].calls[j].arguments.size;
+        }
+    }
+    for (size_t i = 0; tools != NULL && i < chat->tool_count; i++) {
+        size += chat->tools[i].description.size + chat->tools[i].parameters.size;
     }
     return size;
 }
@@ -94,14 +139,32 @@ static tr_err too_long(const tr_engine *engine, const char *at_least, size_t tok
     return TR_ERR_CONTEXT_LENGTH;
 }
 
+/* The tools' grammar is the request's, and their calls are no place for stop strings. */
+static tr_err prepare_tools(tri_seq *seq, char *ret_why) {
+    tr_err err = tri_tools_new(seq->chat, &seq->tools, ret_why);
+    if (err == TR_OK && seq->tools != NULL) {
+        seq->chat->grammar = (tr_str){seq->tools->grammar, strlen(seq->tools->grammar)};
+        seq->chat->schema = (tr_str){NULL, 0}; /* it is part of that grammar */
+        if (seq->chat->stop_count > 0) {
+            seq->text.fence = (tr_str){TRI_CALL_OPEN, strlen(TRI_CALL_OPEN)};
+        }
+    }
+    return err;
+}
+
 static tr_err prepare_chat(const tr_engine *engine, tri_seq *seq, const tr_submit *submit,
                            const int32_t *resume, char *ret_why) {
-    const tr_chat *chat = seq->chat;
+    tr_chat *chat = seq->chat;
     size_t least;
-    if (tri_engine_too_long(engine, text_size(chat), engine->context_max - 1, &least)) {
+    tr_err err = prepare_tools(seq, ret_why);
+    if (err != TR_OK) {
+        return err;
+    }
+    size_t size = text_size(chat, seq->tools);
+    if (tri_engine_too_long(engine, size, engine->context_max - 1, &least)) {
         return too_long(engine, "at least ", least, ret_why);
     }
-    tr_err err = tri_engine_prompt(engine, chat, &seq->tokens, &seq->count, ret_why);
+    err = tri_engine_prompt(engine, chat, seq->tools, &seq->tokens, &seq->count, ret_why);
     seq->room = seq->count;
     seq->prompt_count = seq->count;
     if (err != TR_OK) {
@@ -118,6 +181,11 @@ static tr_err prepare_chat(const tr_engine *engine, tri_seq *seq, const tr_submi
     bool limited = chat->max_tokens >= 0 && (uint64_t)chat->max_tokens < room;
     seq->max = seq->count + (limited ? (size_t)chat->max_tokens : room);
     err = tri_sampler_init(&seq->sampler, engine->vocab, chat, submit->seed, ret_why);
+    if (err == TR_ERR_INVALID && seq->tools != NULL) {
+        snprintf(ret_why, TR_ENGINE_WHY_size,
+                 "tools: their schemas are too large for a local model: let them be fewer, with "
+                 "fewer alternatives and shorter lists");
+    }
     if (err == TR_OK) {
         err = replay(engine, seq, resume, submit->resume_count, ret_why);
     }
@@ -133,7 +201,12 @@ static tr_err prepare_count(const tr_engine *engine, tri_seq *seq, char *ret_why
     llama_token *tokens = NULL;
     size_t count = 0;
     char json[96];
-    tr_err err = tri_engine_prompt(engine, seq->chat, &tokens, &count, ret_why);
+    tri_tools *tools = NULL;
+    tr_err err = tri_tools_new(seq->chat, &tools, ret_why);
+    if (err == TR_OK) {
+        err = tri_engine_prompt(engine, seq->chat, tools, &tokens, &count, ret_why);
+    }
+    tri_tools_free(tools);
     tr_free(tokens);
     if (err == TR_OK) {
         snprintf(json, sizeof json, "{\"tokens\":%zu,\"exact\":true,\"context\":%u}", count,
@@ -179,6 +252,7 @@ void tri_seq_fini(tri_seq *seq) {
     tr_free(seq->input_counts);
     tri_sampler_fini(&seq->sampler);
     tri_text_fini(&seq->text);
+    tri_tools_free(seq->tools);
     tr_chat_free(seq->chat);
     tr_free(seq->tokens);
     tr_free(seq->embedding);

@@ -82,24 +82,40 @@ static tr_err push_byte(tri_text *text, uint8_t byte) {
     return append(text, text->open, size);
 }
 
+static bool stands_at(const tri_text *text, size_t at, tr_str what) {
+    return what.size <= text->size - at && memcmp(text->bytes + at, what.ptr, what.size) == 0;
+}
+
+static bool may_be_fence(const tri_text *text, size_t at) {
+    size_t left = text->size - at;
+    return left < text->fence.size && memcmp(text->bytes + at, text->fence.ptr, left) == 0;
+}
+
 /* The offset of the first stop string at or after `searched`, or SIZE_MAX. */
-static size_t find_stop(const tri_text *text) {
-    for (size_t at = text->searched; at < text->size; at++) {
+static size_t find_stop(tri_text *text) {
+    for (size_t at = text->searched; at < text->size && !text->fenced; at++) {
         for (size_t i = 0; i < text->stop_count; i++) {
             tr_str stop = text->stops[i];
-            if (stop.size > 0 && stop.size <= text->size - at &&
-                memcmp(text->bytes + at, stop.ptr, stop.size) == 0) {
+            if (stop.size > 0 && stands_at(text, at, stop)) {
                 return at;
             }
+        }
+        text->fenced = text->fence.size > 0 && stands_at(text, at, text->fence);
+        if (may_be_fence(text, at)) {
+            break; /* a stop string inside it would not count */
         }
     }
     return SIZE_MAX;
 }
 
-/* The first offset from which on the text may become a stop string; its size when there is none. */
+/* The first offset from which on the text may become a stop string or the fence; its size when
+ * there is none. */
 static size_t held_from(const tri_text *text) {
-    for (size_t at = text->searched; at < text->size; at++) {
+    for (size_t at = text->searched; at < text->size && !text->fenced; at++) {
         size_t left = text->size - at;
+        if (may_be_fence(text, at)) {
+            return at;
+        }
         for (size_t i = 0; i < text->stop_count; i++) {
             tr_str stop = text->stops[i];
             if (left < stop.size && memcmp(text->bytes + at, stop.ptr, left) == 0) {

@@ -18,6 +18,7 @@ typedef struct tri_text {
     /* set at init */
     const tr_str *stops; /* borrowed */
     size_t stop_count;
+    tr_str fence; /* from this text on no stop string is looked for; size 0 = none */
     /* what waits */
     char *bytes;
     size_t size, room;
@@ -26,6 +27,7 @@ typedef struct tri_text {
     uint8_t open[4]; /* the first bytes of a character */
     size_t open_size;
     size_t searched; /* no stop string begins before this offset */
+    bool fenced;     /* the fence came */
     bool stopped;    /* a stop string came; `bytes` ends before it */
     bool finished;   /* no more tokens: everything may be sent */
     /* of what waits, already sent (after a resume) */

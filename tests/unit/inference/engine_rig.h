@@ -29,6 +29,8 @@ typedef struct rig_stream {
     tr_usage_wire usage;
     char message[2048];
     uint16_t last_choice;
+    uint32_t calls;    /* tool calls begun; each writes [id name] into text */
+    size_t plain;      /* bytes of text deltas */
     bool order_broken; /* a message after the terminal, or a seq out of order */
 } rig_stream;
 
@@ -56,6 +58,14 @@ static void rig_emit(void *arg, tr_msg *msg) {
         if (s->size + view.text.size < RIG_TEXT) {
             memcpy(s->text + s->size, view.text.ptr, view.text.size);
             s->size += view.text.size;
+        }
+        s->plain += d->kind == TR_DELTA_TEXT ? view.text.size : 0;
+        if (d->kind == TR_DELTA_TOOL_START) {
+            s->order_broken = s->order_broken || d->tool != s->calls;
+            s->calls++;
+            s->size += (size_t)snprintf(s->text + s->size, RIG_TEXT - s->size, "[%.*s %.*s]",
+                                        (int)view.id.size, view.id.ptr, (int)view.name.size,
+                                        view.name.ptr);
         }
         for (uint32_t i = 0; i < d->token_count && s->token_count < RIG_TOKENS; i++) {
             s->tokens[s->token_count++] = view.tokens[i];

@@ -140,6 +140,41 @@ static void answers_follow_a_schema(void) {
     rig_close(&r);
 }
 
+#define WEATHER                                                                                    \
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\","                    \
+    "\"description\":\"The weather in a city\",\"parameters\":{\"type\":\"object\","               \
+    "\"properties\":{\"city\":{\"type\":\"string\"}},\"required\":[\"city\"]}}}],"                 \
+    "\"messages\":[{\"role\":\"user\",\"content\":\"What is the weather in Oslo?\"}],"
+
+/* Here tokens have many letters, so that calls begin and end inside them. */
+static void required_call_is_valid_and_resumes_inside_tokens(void) {
+    static const char *const asks[] = {
+        "{" WEATHER "\"tool_choice\":\"required\",\"temperature\":0,\"max_tokens\":30}",
+        "{" WEATHER "\"tool_choice\":\"required\",\"temperature\":1,\"seed\":8,"
+        "\"parallel_tool_calls\":false,\"max_tokens\":60}",
+    };
+    rig first, second;
+    open_model(&first, 1);
+    open_model(&second, 1);
+    for (uint64_t i = 0; i < 2; i++) {
+        rig_stream *whole = rig_ask(&first, i, asks[i]);
+        CU_ASSERT_EQUAL(strncmp(whole->text, "[call_0 get_weather]{", 21), 0);
+        CU_ASSERT_EQUAL(whole->plain, 0);
+        CU_ASSERT_TRUE(whole->finish == TR_FINISH_TOOL_CALLS || whole->finish == TR_FINISH_LENGTH);
+        for (uint32_t cut = 0; cut < whole->deltas && cut < 12; cut += 2) {
+            tr_submit head = rig_plenty;
+            uint64_t ref = 1 + i * 24 + cut;
+            head.resume_count = whole->boundary[cut];
+            rig_submit(&second, ref, &head, whole->tokens, asks[i]);
+            run(&second);
+            CU_ASSERT_STRING_EQUAL(rig_of(&second, ref)->text, whole->text + whole->text_at[cut]);
+            CU_ASSERT_EQUAL(rig_of(&second, ref)->finish, whole->finish);
+        }
+    }
+    rig_close(&first);
+    rig_close(&second);
+}
+
 int main(void) {
     enum { skipped = 77 };
     if (!find_model()) {
@@ -159,6 +194,7 @@ int main(void) {
         T(resumed_stream_is_byte_for_byte_the_same),
         T(grammar_holds_on_a_real_vocabulary),
         T(answers_follow_a_schema),
+        T(required_call_is_valid_and_resumes_inside_tokens),
         CU_TEST_INFO_NULL,
     };
     return rig_main("engine_smollm2", tests);
