@@ -12,6 +12,7 @@
 #include "protocol/limits.h"
 #include "tests/gguf/tiny_gguf.h"
 
+#define RIG_UNUSED __attribute__((unused))
 enum { RIG_REFS = 64, RIG_TEXT = 32768, RIG_TOKENS = 8192 };
 
 typedef struct rig_stream {
@@ -61,8 +62,7 @@ static void rig_emit(void *arg, tr_msg *msg) {
         }
         s->plain += d->kind == TR_DELTA_TEXT ? view.text.size : 0;
         if (d->kind == TR_DELTA_TOOL_START) {
-            s->order_broken = s->order_broken || d->tool != s->calls;
-            s->calls++;
+            s->order_broken = s->order_broken || d->tool != s->calls++;
             s->size += (size_t)snprintf(s->text + s->size, RIG_TEXT - s->size, "[%.*s %.*s]",
                                         (int)view.id.size, view.id.ptr, (int)view.name.size,
                                         view.name.ptr);
@@ -101,8 +101,7 @@ static char *rig_write(const tr_tiny_spec *spec) {
     return file;
 }
 
-__attribute__((unused)) static void rig_open(rig *r, tr_tiny_kind kind, uint32_t sequences,
-                                             uint32_t context) {
+RIG_UNUSED static void rig_open(rig *r, tr_tiny_kind kind, uint32_t sequences, uint32_t context) {
     char why[TR_ENGINE_WHY_size];
     char *file = rig_write(&(tr_tiny_spec){.kind = kind});
     *r = (rig){0};
@@ -118,15 +117,15 @@ __attribute__((unused)) static void rig_open(rig *r, tr_tiny_kind kind, uint32_t
     free(file);
 }
 
-__attribute__((unused)) static void rig_close(rig *r) {
+RIG_UNUSED static void rig_close(rig *r) {
     tr_engine_free(r->engine);
     for (int i = 0; i < RIG_REFS; i++) {
         free(r->streams[i]);
     }
 }
 
-__attribute__((unused)) static void rig_submit(rig *r, uint64_t ref, const tr_submit *head,
-                                               const int32_t *resume, const char *json) {
+RIG_UNUSED static void rig_submit(rig *r, uint64_t ref, const tr_submit *head,
+                                  const int32_t *resume, const char *json) {
     tr_body *body = tr_body_new(strlen(json));
     memcpy(body->bytes, json, strlen(json));
     tr_msg *msg = tr_msg_submit(head, &(tr_submit_view){.resume = resume}, body);
@@ -138,7 +137,7 @@ __attribute__((unused)) static void rig_submit(rig *r, uint64_t ref, const tr_su
 static const tr_submit rig_plenty = {
     .op = TR_OP_CHAT, .credit_messages = 60000, .credit_bytes = 16U << 20, .seed = 7};
 
-__attribute__((unused)) static rig_stream *rig_ask(rig *r, uint64_t ref, const char *json) {
+RIG_UNUSED static rig_stream *rig_ask(rig *r, uint64_t ref, const char *json) {
     rig_submit(r, ref, &rig_plenty, NULL, json);
     while (tr_engine_step(r->engine)) {
     }
@@ -152,9 +151,7 @@ static int rig_main(const char *name, CU_TestInfo *tests) {
     }
     CU_basic_set_mode(CU_BRM_VERBOSE);
     CU_basic_run_tests();
-    unsigned failed = CU_get_number_of_failures();
-    CU_cleanup_registry();
-    return failed > 0;
+    return CU_get_number_of_failures() > 0;
 }
 
 #endif
