@@ -25,11 +25,10 @@ typedef struct rig_stream {
     size_t text_at[RIG_TOKENS];    /* size after each delta */
     int terminals;
     tr_err err; /* TR_OK of a DONE */
-    uint16_t flags;
     tr_finish finish;
+    uint16_t flags, last_choice;
     tr_usage_wire usage;
     char message[2048];
-    uint16_t last_choice;
     uint32_t calls;    /* tool calls begun; each writes [id name] into text */
     size_t plain;      /* bytes of text deltas */
     bool order_broken; /* a message after the terminal, or a seq out of order */
@@ -41,10 +40,8 @@ typedef struct rig {
 } rig;
 
 static rig_stream *rig_of(rig *r, uint64_t ref) {
-    if (r->streams[ref] == NULL) {
-        r->streams[ref] = calloc(1, sizeof(rig_stream));
-    }
-    return r->streams[ref];
+    rig_stream **at = &r->streams[ref];
+    return *at != NULL ? *at : (*at = calloc(1, sizeof(rig_stream)));
 }
 
 static void rig_emit(void *arg, tr_msg *msg) {
@@ -76,17 +73,15 @@ static void rig_emit(void *arg, tr_msg *msg) {
         s->deltas++;
         s->bytes += msg->size;
     } else if (msg->kind == TR_KIND_DONE) {
-        const tr_done *d = (const tr_done *)msg->data;
         s->terminals++;
-        s->finish = (tr_finish)d->finish;
-        s->usage = d->usage;
+        s->finish = (tr_finish)((const tr_done *)msg->data)->finish;
+        s->usage = ((const tr_done *)msg->data)->usage;
     } else {
         const tr_fail *f = (const tr_fail *)msg->data;
         tr_end_view view = tr_fail_read(f);
         s->terminals++;
         s->err = (tr_err)f->err;
-        s->flags = f->flags;
-        s->usage = f->usage;
+        s->flags = f->flags, s->usage = f->usage;
         snprintf(s->message, sizeof s->message, "%.*s", (int)view.message.size, view.message.ptr);
     }
     tr_msg_free(msg);
@@ -102,8 +97,7 @@ static char *rig_write(const tr_tiny_spec *spec) {
 }
 
 RIG_UNUSED static void rig_open(rig *r, tr_tiny_kind kind, uint32_t sequences, uint32_t context) {
-    char why[TR_ENGINE_WHY_size];
-    char *file = rig_write(&(tr_tiny_spec){.kind = kind});
+    char why[TR_ENGINE_WHY_size], *file = rig_write(&(tr_tiny_spec){.kind = kind});
     *r = (rig){0};
     tr_engine_spec spec = {.model_file = file,
                            .model_name = "tiny",
@@ -130,7 +124,6 @@ RIG_UNUSED static void rig_submit(rig *r, uint64_t ref, const tr_submit *head,
     memcpy(body->bytes, json, strlen(json));
     tr_msg *msg = tr_msg_submit(head, &(tr_submit_view){.resume = resume}, body);
     msg->ref = ref;
-    CU_ASSERT_EQUAL(tr_wire_check(msg->kind, msg->data, msg->size), TR_OK);
     tr_engine_submit(r->engine, msg);
 }
 
