@@ -81,6 +81,33 @@ static void write_int(tr_jsonw *w, const char *name, int64_t value, int64_t abse
     }
 }
 
+/* One of the three words, or a tool's name. */
+static void write_tool_choice(tr_jsonw *w, const tr_options *o) {
+    const char *choice = o->tool_choice;
+    if (o->one_tool_call) {
+        tr_jsonw_name(w, "parallel_tool_calls");
+        tr_jsonw_bool(w, false);
+    }
+    if (choice == NULL) {
+        return;
+    }
+    tr_jsonw_name(w, "tool_choice");
+    if (strcmp(choice, "auto") == 0 || strcmp(choice, "none") == 0 ||
+        strcmp(choice, "required") == 0) {
+        tr_jsonw_text(w, choice);
+        return;
+    }
+    tr_jsonw_open(w, '{');
+    tr_jsonw_name(w, "type");
+    tr_jsonw_text(w, "function");
+    tr_jsonw_name(w, "function");
+    tr_jsonw_open(w, '{');
+    tr_jsonw_name(w, "name");
+    tr_jsonw_text(w, choice);
+    tr_jsonw_close(w, '}');
+    tr_jsonw_close(w, '}');
+}
+
 static void write_own(tr_jsonw *w, const tr_options *o) {
     write_double(w, "temperature", o->temperature);
     write_double(w, "top_p", o->top_p);
@@ -103,6 +130,7 @@ static void write_own(tr_jsonw *w, const tr_options *o) {
         tr_jsonw_name(w, "grammar");
         tr_jsonw_text(w, o->grammar);
     }
+    write_tool_choice(w, o);
     if (o->json_schema != NULL) {
         tr_jsonw_name(w, "response_format");
         tr_jsonw_open(w, '{');

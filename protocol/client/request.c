@@ -151,6 +151,46 @@ tr_err tr_request_tool(tr_request *request, const char *name, const char *descri
     return err;
 }
 
+/* What only a provider can judge is left to it. */
+static bool is_tool(const tr_json_value *tool) {
+    return tr_json_type_of(tool) == TR_JSON_OBJECT &&
+           tr_json_string(tr_json_get(tr_json_get(tool, "function"), "name")).size > 0;
+}
+
+static tr_err add_tools(tr_request *request, const tr_json_value *root) {
+    bool many = tr_json_type_of(root) == TR_JSON_ARRAY;
+    tr_err err = TR_OK;
+    const tr_json_value *tool = many ? tr_json_first(root) : root;
+    for (; tool != NULL && err == TR_OK; tool = many ? tr_json_next(tool) : NULL) {
+        if (!is_tool(tool)) {
+            return tri_say(TR_ERR_INVALID, "A tool is an object {\"type\":\"function\","
+                                           "\"function\":{\"name\":…}}.");
+        }
+        tr_str raw = tr_json_raw(tool);
+        err = tri_add(&request->tools, request->tools.size > 0 ? "," : "");
+        err = err == TR_OK ? tri_buffer_add(&request->tools, raw.ptr, raw.size) : err;
+    }
+    return err == TR_OK ? TR_OK : tri_say_nomem();
+}
+
+tr_err tr_request_tools_json(tr_request *request, const char *json) {
+    tr_json *tools = NULL;
+    tr_json_fault fault = {0};
+    tr_err err = tr_json_parse(json, strlen(json), &tools, &fault);
+    if (err != TR_OK) {
+        return err == TR_ERR_NOMEM ? tri_say_nomem()
+                                   : tri_say(err, "The tools are not valid JSON: %s (at byte %zu).",
+                                             fault.reason, fault.offset);
+    }
+    size_t before = request->tools.size;
+    err = add_tools(request, tr_json_root(tools));
+    tr_json_free(tools);
+    if (err != TR_OK) {
+        request->tools.size = before;
+    }
+    return err;
+}
+
 tr_err tr_request_tool_result(tr_request *request, const char *call_id, const char *text) {
     if (call_id == NULL || text == NULL) {
         return tri_say(TR_ERR_INVALID, "A tool's result needs its call's id and a text.");

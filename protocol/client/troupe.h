@@ -118,6 +118,9 @@ typedef struct tr_options {
     bool forget;              /* streams only: the result shall not repeat the text of the chunks */
     bool hedge;               /* make it a second time when its first token is later than those of
                                  95 in 100 requests of that name; the first to answer serves */
+    bool one_tool_call;       /* at most one call of a tool in an answer */
+    const char *tool_choice;  /* "auto", "none", "required", or the name of the tool to be called;
+                                 NULL = auto when there are tools */
 } tr_options;
 #define TR_NAN __builtin_nan("")
 #define TR_RETRIES_DEFAULT UINT32_MAX
@@ -125,7 +128,7 @@ typedef struct tr_options {
     {                                                                                              \
         sizeof(tr_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, TR_NAN, TR_NAN,     \
             TR_NAN, TR_NAN, TR_NAN, TR_NAN, -1, -1, 0, 0, TR_RETRIES_DEFAULT, 0, 0, 0, 0, 0, 0,    \
-            false, false, false                                                                    \
+            false, false, false, false, NULL                                                       \
     }
 
 /* `options` NULL = all defaults. TR_ERR_INVALID says which option; TR_ERR_NOMEM. No I/O. */
@@ -143,6 +146,9 @@ TR_MUST_USE tr_err tr_request_image(tr_request *request, const char *path_or_url
 /* A tool that the model may call; `schema_json` of its arguments, or NULL for none. */
 TR_MUST_USE tr_err tr_request_tool(tr_request *request, const char *name, const char *description,
                                    const char *schema_json);
+/* The same as JSON, `{"type":"function","function":{…}}` or an array of such: as it is written, so
+ * with the provider's own fields ("strict", "cache_control"). TR_ERR_INVALID, TR_ERR_NOMEM. */
+TR_MUST_USE tr_err tr_request_tools_json(tr_request *request, const char *json);
 /* Appends what a tool gave for the call `call_id`. */
 TR_MUST_USE tr_err tr_request_tool_result(tr_request *request, const char *call_id,
                                           const char *text);

@@ -125,6 +125,7 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     }
     options.system = args->system;
     options.extra_json = args->extra;
+    options.tool_choice = args->tool_choice;
     options.stop = args->stops;
     options.stop_count = args->stop_count;
     options.temperature = args->temperature;
@@ -165,6 +166,8 @@ int tri_fail_option(const tri_args *args, tr_err err) {
         {"The option json_schema", "--schema ", args->schema_file},
         {"The option grammar", "--grammar ", args->grammar_file},
         {"The option extra_json", "--extra", NULL},
+        {"A tool is", "--tools: a tool is", NULL},
+        {"The tools are", "--tools: they are", NULL},
         {"The option base_url", "--base-url", NULL},
         {"The option model", "--model", NULL},
         {"The option provider", "--provider", NULL},
@@ -183,6 +186,7 @@ const char *tri_message(const tri_args *args, const tr_result *result, char *buf
         {args->schema_file != NULL ? "response_format" : none, "--schema ", args->schema_file},
         {args->grammar_file != NULL ? "grammar" : none, "--grammar ", args->grammar_file},
         {args->stop_count > 0 ? "stop:" : none, "--stop:", NULL},
+        {args->tool_choice != NULL ? "tool_choice:" : none, "--tool-choice:", NULL},
         {!isnan(args->temperature) ? "temperature:" : none, "--temperature:", NULL},
         {!isnan(args->top_p) ? "top_p:" : none, "--top-p:", NULL},
         {args->max_tokens > 0 ? "max_tokens:" : none, "--max-tokens:", NULL},
@@ -198,14 +202,19 @@ tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_statu
     tr_request *request = NULL;
     char *grammar = args->grammar_file != NULL ? tri_read_file(args->grammar_file) : NULL;
     char *schema = args->schema_file != NULL ? tri_read_file(args->schema_file) : NULL;
+    char *tools = args->tools_file != NULL ? tri_read_file(args->tools_file) : NULL;
     *ret_status = TRI_EXIT_USAGE;
     if ((grammar != NULL || args->grammar_file == NULL) &&
-        (schema != NULL || args->schema_file == NULL) && tri_options(args, &options)) {
+        (schema != NULL || args->schema_file == NULL) &&
+        (tools != NULL || args->tools_file == NULL) && tri_options(args, &options)) {
         options.grammar = grammar;
         options.json_schema = schema;
         tr_err err = tr_request_new(&options, &request);
         if (err == TR_OK) {
             err = tr_request_text(request, "user", prompt);
+        }
+        if (err == TR_OK && tools != NULL) {
+            err = tr_request_tools_json(request, tools);
         }
         if (err != TR_OK) {
             *ret_status = tri_fail_option(args, err);
@@ -215,6 +224,7 @@ tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_statu
     }
     free(grammar);
     free(schema);
+    free(tools);
     return request;
 }
 

@@ -34,6 +34,8 @@ typedef struct tri_args {
     const char *system;
     const char *grammar_file;
     const char *schema_file;
+    const char *tools_file;
+    const char *tool_choice;
     const char *extra;
     const char *stops[16];
     size_t stop_count;

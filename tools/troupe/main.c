@@ -14,7 +14,8 @@
 
 #define CONNECTING " socket token-file ca-file json quiet"
 #define ASKING                                                                                     \
-    "model provider base-url system temperature top-p max-tokens seed stop grammar schema extra "  \
+    "model provider base-url system temperature top-p max-tokens seed stop grammar schema tools "  \
+    "tool-choice extra "                                                                           \
     "timeout retries hedge"
 
 const tri_command tri_commands[] = {
@@ -63,6 +64,8 @@ enum {
     STOP,
     GRAMMAR,
     SCHEMA,
+    TOOLS,
+    TOOL_CHOICE,
     EXTRA,
     NO_STREAM,
     STREAM,
@@ -109,6 +112,11 @@ const tri_option tri_options_known[] = {
      "a text of 1 to 256 bytes, and may be given 16 times"},
     {{"grammar", WITH, NULL, GRAMMAR}, "FILE", "a GBNF grammar (local models)", NULL},
     {{"schema", WITH, NULL, SCHEMA}, "FILE", "the answer's JSON schema", NULL},
+    {{"tools", WITH, NULL, TOOLS}, "FILE", "a JSON array of tools, in OpenAI's form", NULL},
+    {{"tool-choice", WITH, NULL, TOOL_CHOICE},
+     "NAME",
+     "auto, none, required, or the tool that must be called",
+     NULL},
     {{"extra", WITH, NULL, EXTRA}, "JSON", "more fields for the provider, as an object", NULL},
     {{"no-stream", no_argument, NULL, NO_STREAM}, NULL, "print the answer when it is whole", NULL},
     {{"stream", no_argument, NULL, STREAM},
@@ -321,6 +329,12 @@ static bool set_option(tri_args *args, int option, const char *value) {
         return true;
     case SCHEMA:
         args->schema_file = value;
+        return true;
+    case TOOLS:
+        args->tools_file = value;
+        return true;
+    case TOOL_CHOICE:
+        args->tool_choice = value;
         return true;
     case EXTRA:
         args->extra = value;

@@ -169,6 +169,37 @@ static void an_older_struct_is_taken(void) {
     tr_request_free(request);
 }
 
+static void tools_and_how_to_choose_them_travel_as_they_were_written(void) {
+    static const char tool[] =
+        "{\"type\": \"function\",\"function\":{\"name\":\"x\",\"strict\":true},"
+        " \"cache_control\":{\"type\":\"ephemeral\"}}";
+    static const char *const choices[][2] = {
+        {"auto", "\"tool_choice\":\"auto\""},
+        {"required", "\"tool_choice\":\"required\""},
+        {"none", "\"tool_choice\":\"none\""},
+        {"x", "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"x\"}}"},
+    };
+    for (size_t i = 0; i < 4; i++) {
+        tr_options options = TR_OPTIONS_INIT;
+        tr_request *request = NULL;
+        char *json = NULL, array[512];
+        options.tool_choice = choices[i][0];
+        options.one_tool_call = i == 0;
+        MUST(tr_request_new(&options, &request));
+        MUST(tr_request_text(request, "user", "hi"));
+        snprintf(array, sizeof array, i % 2 == 0 ? "%s" : "[%s]", tool);
+        MUST(tr_request_tools_json(request, array));
+        CU_ASSERT_EQUAL(tr_request_tools_json(request, "[{}]"), TR_ERR_INVALID);
+        CU_ASSERT_EQUAL(tr_request_tools_json(request, "[{]"), TR_ERR_INVALID);
+        MUST(tr_request_json(request, &json));
+        CU_ASSERT_PTR_NOT_NULL(strstr(json, tool));
+        CU_ASSERT_PTR_NOT_NULL(strstr(json, choices[i][1]));
+        CU_ASSERT_EQUAL(strstr(json, "\"parallel_tool_calls\":false") != NULL, i == 0);
+        tr_memory_free(json);
+        tr_request_free(request);
+    }
+}
+
 static void tools_and_their_results_arrive(void) {
     tr_request *request = NULL;
     MUST(tr_request_new(NULL, &request));
@@ -233,6 +264,7 @@ int main(void) {
     CU_ADD_TEST(suite, wrong_options_are_named);
     CU_ADD_TEST(suite, an_older_struct_is_taken);
     CU_ADD_TEST(suite, tools_and_their_results_arrive);
+    CU_ADD_TEST(suite, tools_and_how_to_choose_them_travel_as_they_were_written);
     CU_ADD_TEST(suite, images_travel_inside);
     return finish_tests();
 }
