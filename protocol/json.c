@@ -1,8 +1,9 @@
 /*
  * The wrapper of json.h. Three passes: scan() walks the text once, refuses what cJSON would let
- * through (RFC 8259 to the letter, UTF-8, no NUL, depth) and counts the values; cJSON parses, that
- * is, unescapes strings and reads numbers; link() walks text and tree side by side and notes each
- * value's slice. So a slice is what was written, and a string is what cJSON made of it.
+ * through (RFC 8259 to the letter, UTF-8, no NUL, depth) and notes where each value stands; cJSON
+ * parses, that is, unescapes strings and reads numbers; link() walks the tree, whose order is the
+ * text's, and gives each value its slice. So a slice is what was written, and a string is what
+ * cJSON made of it.
  */
 #include "protocol/json.h"
 
@@ -32,14 +33,32 @@ struct tr_json {
     tr_json_value values[]; /* the root is the first */
 };
 
+#define FEW 16U /* members of an object */
+#define SPANS_few 48U
+
+/* Where a value stands in the text. */
+typedef struct span {
+    size_t start, size;
+} span;
+
 typedef struct scanner {
     const char *text;
     size_t size;
     size_t at;
     size_t values;
     size_t values_max;
+    span *spans; /* of the values, in their order */
+    size_t span_room;
+    span few_spans[SPANS_few]; /* most texts need no more */
+    bool no_memory;
     const char *reason; /* NULL = fine so far */
 } scanner;
+
+static void free_spans(scanner *s) {
+    if (s->spans != s->few_spans) {
+        free(s->spans);
+    }
+}
 
 static bool refuse(scanner *s, const char *reason) {
     if (s->reason == NULL) {
@@ -52,8 +71,12 @@ static char peek(const scanner *s) {
     return s->at < s->size ? s->text[s->at] : '\0';
 }
 
+static bool is_blank(char c) {
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
 static void skip_blank(scanner *s) {
-    while (s->at < s->size && strchr(" \t\r\n", s->text[s->at]) != NULL && s->text[s->at] != '\0') {
+    while (s->at < s->size && is_blank(s->text[s->at])) {
         s->at++;
     }
 }
@@ -138,6 +161,9 @@ static bool scan_string(scanner *s) {
     s->at++;
     while (s->at < s->size) {
         char c = s->text[s->at++];
+        if (c != '"' && c != '\\' && (unsigned char)c >= 0x20) {
+            continue;
+        }
         if (c == '"') {
             return true;
         }
@@ -212,12 +238,7 @@ static bool scan_members(scanner *s, int depth, char closing) {
     }
 }
 
-static bool scan_value(scanner *s, int depth) {
-    skip_blank(s);
-    if (s->values == s->values_max) {
-        return refuse(s, "too many values");
-    }
-    s->values++;
+static bool scan_one(scanner *s, int depth) {
     switch (peek(s)) {
     case '{':
         return scan_members(s, depth, '}');
@@ -236,6 +257,35 @@ static bool scan_value(scanner *s, int depth) {
     }
 }
 
+static bool more_spans(scanner *s) {
+    size_t room = s->span_room * 4;
+    span *more = malloc(room * sizeof *more);
+    if (more == NULL) {
+        s->no_memory = true;
+        return false;
+    }
+    memcpy(more, s->spans, s->values * sizeof *more);
+    free_spans(s);
+    s->spans = more;
+    s->span_room = room;
+    return true;
+}
+
+static bool scan_value(scanner *s, int depth) {
+    skip_blank(s);
+    if (s->values == s->values_max) {
+        return refuse(s, "too many values");
+    }
+    if (s->values == s->span_room && !more_spans(s)) {
+        return false;
+    }
+    size_t number = s->values++;
+    size_t start = s->at;
+    bool fine = scan_one(s, depth);
+    s->spans[number] = (span){start, s->at - start};
+    return fine;
+}
+
 static bool scan(scanner *s) {
     if (!tr_utf8_valid(s->text, s->size)) {
         return refuse(s, "not valid UTF-8, or a NUL byte");
@@ -247,9 +297,9 @@ static bool scan(scanner *s) {
     return s->at == s->size || refuse(s, "something follows the value");
 }
 
-/* The text is known to be good here, so that skipping needs no checks. */
+/* Tree and values stand in the same order. */
 typedef struct linker {
-    scanner s;
+    const span *spans;
     tr_json *json;
     size_t used;
     tr_json_value **by_name; /* room for all members of one object */
@@ -280,8 +330,24 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(x->name.ptr, y->name.ptr);
 }
 
+/* In a small object each is compared with each: cheaper than to sort them. */
+static const char *find_twin_of_few(const tr_json_value *object) {
+    for (const tr_json_value *x = object->first->next; x != NULL; x = x->next) {
+        for (const tr_json_value *y = object->first; y != x; y = y->next) {
+            if (x->name.size == y->name.size &&
+                memcmp(x->name.ptr, y->name.ptr, x->name.size) == 0) {
+                return x->raw.ptr;
+            }
+        }
+    }
+    return NULL;
+}
+
 static const char *find_twin(linker *l, const tr_json_value *object) {
     size_t count = 0;
+    if (object->count <= FEW) {
+        return find_twin_of_few(object);
+    }
     for (const tr_json_value *member = object->first; member != NULL; member = member->next) {
         l->by_name[count++] = (tr_json_value *)member;
     }
@@ -299,17 +365,9 @@ static const char *find_twin(linker *l, const tr_json_value *object) {
 static tr_json_value *link_value(linker *l, const cJSON *item);
 
 static void link_members(linker *l, tr_json_value *value) {
-    scanner *s = &l->s;
     const tr_json_value **place = &value->first;
     bool named = value->type == TR_JSON_OBJECT;
-    s->at++;
     for (const cJSON *child = value->item->child; child != NULL; child = child->next) {
-        skip_blank(s);
-        if (named) {
-            scan_string(s);
-            skip_blank(s);
-            s->at++;
-        }
         tr_json_value *member = link_value(l, child);
         if (named) {
             member->name = (tr_str){child->string, strlen(child->string)};
@@ -317,34 +375,25 @@ static void link_members(linker *l, tr_json_value *value) {
         *place = member;
         place = &member->next;
         value->count++;
-        skip_blank(s);
-        if (child->next != NULL) {
-            s->at++; /* the comma */
-        }
     }
-    skip_blank(s);
-    s->at++;
     if (named && value->count > 1 && l->twin == NULL) {
         l->twin = find_twin(l, value);
     }
 }
 
 static tr_json_value *link_value(linker *l, const cJSON *item) {
-    scanner *s = &l->s;
-    tr_json_value *value = &l->json->values[l->used++];
-    *value =
-        (tr_json_value){.item = item, .name = {"", 0}, .string = {NULL, 0}, .type = type_of(item)};
-    skip_blank(s);
-    size_t start = s->at;
+    size_t number = l->used++;
+    tr_json_value *value = &l->json->values[number];
+    *value = (tr_json_value){.item = item,
+                             .name = {"", 0},
+                             .string = {NULL, 0},
+                             .raw = {l->json->text + l->spans[number].start, l->spans[number].size},
+                             .type = type_of(item)};
     if (value->type == TR_JSON_ARRAY || value->type == TR_JSON_OBJECT) {
         link_members(l, value);
-    } else {
-        scan_value(s, 0);
-    }
-    if (value->type == TR_JSON_STRING) {
+    } else if (value->type == TR_JSON_STRING) {
         value->string = (tr_str){item->valuestring, strlen(item->valuestring)};
     }
-    value->raw = (tr_str){s->text + start, s->at - start};
     return value;
 }
 
@@ -359,48 +408,66 @@ tr_err tr_json_parse(const char *text, size_t size, tr_json **ret, tr_json_fault
     return tr_json_parse_max(text, size, TR_JSON_VALUES_max, ret, ret_fault);
 }
 
+/* Values, the names' sorting place and the text's copy in one piece of memory, and cJSON's tree. */
+static tr_json *make(const scanner *s, tr_json_value ***ret_by_name) {
+    size_t values = s->values * sizeof(tr_json_value);
+    size_t names = s->values > FEW ? s->values * sizeof(tr_json_value *) : 0;
+    tr_json *json = malloc(sizeof *json + values + names + s->size + 1);
+    if (json == NULL) {
+        return NULL;
+    }
+    char *after = (char *)json->values + values;
+    *ret_by_name = (tr_json_value **)(void *)after;
+    json->text = after + names;
+    json->value_count = s->values;
+    memcpy(json->text, s->text, s->size);
+    json->text[s->size] = '\0';
+    json->tree = cJSON_ParseWithLength(json->text, s->size);
+    if (json->tree == NULL) {
+        free(json);
+        return NULL;
+    }
+    return json;
+}
+
 tr_err tr_json_parse_max(const char *text, size_t size, size_t values_max, tr_json **ret,
                          tr_json_fault *ret_fault) {
-    scanner s = {.text = text, .size = size, .values_max = values_max};
-    if (!scan(&s)) {
+    scanner s;
+    s.text = text;
+    s.size = size;
+    s.at = s.values = 0;
+    s.values_max = values_max;
+    s.spans = s.few_spans;
+    s.span_room = SPANS_few;
+    s.no_memory = false;
+    s.reason = NULL;
+    bool good = scan(&s);
+    if (!good && !s.no_memory) {
+        free_spans(&s);
         return fault(ret_fault, s.at < size ? s.at : size, s.reason);
     }
-    tr_json *json = calloc(1, sizeof *json + s.values * sizeof(tr_json_value));
-    char *copy = malloc(size + 1);
-    tr_json_value **by_name = malloc(s.values * sizeof(tr_json_value *));
-    cJSON *tree = NULL;
-    if (json != NULL && copy != NULL && by_name != NULL) {
-        memcpy(copy, text, size);
-        copy[size] = '\0';
-        tree = cJSON_ParseWithLength(copy, size);
+    linker l = {.spans = s.spans};
+    /* What the scan accepted, cJSON refuses only for want of memory. */
+    l.json = good ? make(&s, &l.by_name) : NULL;
+    if (l.json != NULL) {
+        link_value(&l, l.json->tree);
     }
-    if (tree == NULL) {
-        free(json);
-        free(copy);
-        free(by_name);
-        return TR_ERR_NOMEM; /* what the scan accepted, cJSON refuses only for want of memory */
+    free_spans(&s);
+    if (l.json == NULL) {
+        return TR_ERR_NOMEM;
     }
-    json->tree = tree;
-    json->text = copy;
-    json->value_count = s.values;
-    linker l = {.s = {.text = copy, .size = size, .values_max = SIZE_MAX},
-                .json = json,
-                .by_name = by_name};
-    link_value(&l, tree);
-    free(by_name);
     if (l.twin != NULL) {
-        size_t offset = (size_t)(l.twin - copy);
-        tr_json_free(json);
+        size_t offset = (size_t)(l.twin - l.json->text);
+        tr_json_free(l.json);
         return fault(ret_fault, offset, "a key stands twice in one object");
     }
-    *ret = json;
+    *ret = l.json;
     return TR_OK;
 }
 
 void tr_json_free(tr_json *json) {
     if (json != NULL) {
         cJSON_Delete(json->tree);
-        free(json->text);
         free(json);
     }
 }
@@ -421,8 +488,9 @@ const tr_json_value *tr_json_get(const tr_json_value *object, const char *name) 
     if (object == NULL || object->type != TR_JSON_OBJECT) {
         return NULL;
     }
+    size_t size = strlen(name);
     for (const tr_json_value *member = object->first; member != NULL; member = member->next) {
-        if (strcmp(member->name.ptr, name) == 0) {
+        if (member->name.size == size && memcmp(member->name.ptr, name, size) == 0) {
             return member;
         }
     }
