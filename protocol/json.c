@@ -15,15 +15,17 @@
 
 #include "protocol/limits.h"
 
+/* Small, so that an event of a stream fits malloc's quickest sizes. Its members, if it has any,
+ * begin right behind it. */
 struct tr_json_value {
-    const cJSON *item;
-    const tr_json_value *first; /* of an array or object */
-    const tr_json_value *next;
-    tr_str raw;
-    tr_str name;
-    tr_str string;
-    size_t count;
-    tr_json_type type;
+    const cJSON *item; /* its name and string as well */
+    const char *raw;
+    uint32_t raw_size;
+    uint32_t name_size;
+    uint32_t string_size;
+    uint32_t count; /* of members */
+    uint32_t next;  /* so many values further on; 0 = it is the last of its siblings */
+    uint8_t type;   /* tr_json_type */
 };
 
 struct tr_json {
@@ -33,12 +35,13 @@ struct tr_json {
     tr_json_value values[]; /* the root is the first */
 };
 
+#define TEXT_max (1U << 31)
 #define FEW 16U /* members of an object */
 #define SPANS_few 48U
 
 /* Where a value stands in the text. */
 typedef struct span {
-    size_t start, size;
+    uint32_t start, size;
 } span;
 
 typedef struct scanner {
@@ -282,11 +285,14 @@ static bool scan_value(scanner *s, int depth) {
     size_t number = s->values++;
     size_t start = s->at;
     bool fine = scan_one(s, depth);
-    s->spans[number] = (span){start, s->at - start};
+    s->spans[number] = (span){(uint32_t)start, (uint32_t)(s->at - start)};
     return fine;
 }
 
 static bool scan(scanner *s) {
+    if (s->size > TEXT_max) {
+        return refuse(s, "too large");
+    }
     if (!tr_utf8_valid(s->text, s->size)) {
         return refuse(s, "not valid UTF-8, or a NUL byte");
     }
@@ -302,8 +308,8 @@ typedef struct linker {
     const span *spans;
     tr_json *json;
     size_t used;
-    tr_json_value **by_name; /* room for all members of one object */
-    const char *twin;        /* a value whose key stands in its object already */
+    const tr_json_value **by_name; /* room for all members of one object */
+    const char *twin;              /* a value whose key stands in its object already */
 } linker;
 
 static tr_json_type type_of(const cJSON *item) {
@@ -324,19 +330,24 @@ static tr_json_type type_of(const cJSON *item) {
     }
 }
 
+static bool same_name(const tr_json_value *a, const tr_json_value *b) {
+    return a->name_size == b->name_size &&
+           memcmp(a->item->string, b->item->string, a->name_size) == 0;
+}
+
 static int compare_names(const void *a, const void *b) {
-    const tr_json_value *x = *(tr_json_value *const *)a;
-    const tr_json_value *y = *(tr_json_value *const *)b;
-    return strcmp(x->name.ptr, y->name.ptr);
+    const tr_json_value *x = *(const tr_json_value *const *)a;
+    const tr_json_value *y = *(const tr_json_value *const *)b;
+    return strcmp(x->item->string, y->item->string);
 }
 
 /* In a small object each is compared with each: cheaper than to sort them. */
 static const char *find_twin_of_few(const tr_json_value *object) {
-    for (const tr_json_value *x = object->first->next; x != NULL; x = x->next) {
-        for (const tr_json_value *y = object->first; y != x; y = y->next) {
-            if (x->name.size == y->name.size &&
-                memcmp(x->name.ptr, y->name.ptr, x->name.size) == 0) {
-                return x->raw.ptr;
+    const tr_json_value *first = tr_json_first(object);
+    for (const tr_json_value *x = tr_json_next(first); x != NULL; x = tr_json_next(x)) {
+        for (const tr_json_value *y = first; y != x; y = tr_json_next(y)) {
+            if (same_name(x, y)) {
+                return x->raw;
             }
         }
     }
@@ -348,15 +359,16 @@ static const char *find_twin(linker *l, const tr_json_value *object) {
     if (object->count <= FEW) {
         return find_twin_of_few(object);
     }
-    for (const tr_json_value *member = object->first; member != NULL; member = member->next) {
-        l->by_name[count++] = (tr_json_value *)member;
+    const tr_json_value *member = tr_json_first(object);
+    for (; member != NULL; member = tr_json_next(member)) {
+        l->by_name[count++] = member;
     }
     qsort(l->by_name, count, sizeof(tr_json_value *), compare_names);
     for (size_t i = 1; i < count; i++) {
         const tr_json_value *x = l->by_name[i - 1];
         const tr_json_value *y = l->by_name[i];
-        if (strcmp(x->name.ptr, y->name.ptr) == 0) {
-            return x->raw.ptr > y->raw.ptr ? x->raw.ptr : y->raw.ptr;
+        if (same_name(x, y)) {
+            return x->raw > y->raw ? x->raw : y->raw;
         }
     }
     return NULL;
@@ -365,15 +377,15 @@ static const char *find_twin(linker *l, const tr_json_value *object) {
 static tr_json_value *link_value(linker *l, const cJSON *item);
 
 static void link_members(linker *l, tr_json_value *value) {
-    const tr_json_value **place = &value->first;
     bool named = value->type == TR_JSON_OBJECT;
+    tr_json_value *last = NULL;
     for (const cJSON *child = value->item->child; child != NULL; child = child->next) {
         tr_json_value *member = link_value(l, child);
-        if (named) {
-            member->name = (tr_str){child->string, strlen(child->string)};
+        member->name_size = named ? (uint32_t)strlen(child->string) : 0;
+        if (last != NULL) {
+            last->next = (uint32_t)(member - last);
         }
-        *place = member;
-        place = &member->next;
+        last = member;
         value->count++;
     }
     if (named && value->count > 1 && l->twin == NULL) {
@@ -385,14 +397,13 @@ static tr_json_value *link_value(linker *l, const cJSON *item) {
     size_t number = l->used++;
     tr_json_value *value = &l->json->values[number];
     *value = (tr_json_value){.item = item,
-                             .name = {"", 0},
-                             .string = {NULL, 0},
-                             .raw = {l->json->text + l->spans[number].start, l->spans[number].size},
-                             .type = type_of(item)};
+                             .raw = l->json->text + l->spans[number].start,
+                             .raw_size = l->spans[number].size,
+                             .type = (uint8_t)type_of(item)};
     if (value->type == TR_JSON_ARRAY || value->type == TR_JSON_OBJECT) {
         link_members(l, value);
     } else if (value->type == TR_JSON_STRING) {
-        value->string = (tr_str){item->valuestring, strlen(item->valuestring)};
+        value->string_size = (uint32_t)strlen(item->valuestring);
     }
     return value;
 }
@@ -409,7 +420,7 @@ tr_err tr_json_parse(const char *text, size_t size, tr_json **ret, tr_json_fault
 }
 
 /* Values, the names' sorting place and the text's copy in one piece of memory, and cJSON's tree. */
-static tr_json *make(const scanner *s, tr_json_value ***ret_by_name) {
+static tr_json *make(const scanner *s, const tr_json_value ***ret_by_name) {
     size_t values = s->values * sizeof(tr_json_value);
     size_t names = s->values > FEW ? s->values * sizeof(tr_json_value *) : 0;
     tr_json *json = malloc(sizeof *json + values + names + s->size + 1);
@@ -417,7 +428,7 @@ static tr_json *make(const scanner *s, tr_json_value ***ret_by_name) {
         return NULL;
     }
     char *after = (char *)json->values + values;
-    *ret_by_name = (tr_json_value **)(void *)after;
+    *ret_by_name = (const tr_json_value **)(void *)after;
     json->text = after + names;
     json->value_count = s->values;
     memcpy(json->text, s->text, s->size);
@@ -477,11 +488,11 @@ const tr_json_value *tr_json_root(const tr_json *json) {
 }
 
 tr_json_type tr_json_type_of(const tr_json_value *value) {
-    return value->type;
+    return (tr_json_type)value->type;
 }
 
 tr_str tr_json_raw(const tr_json_value *value) {
-    return value != NULL ? value->raw : (tr_str){NULL, 0};
+    return value != NULL ? (tr_str){value->raw, value->raw_size} : (tr_str){NULL, 0};
 }
 
 const tr_json_value *tr_json_get(const tr_json_value *object, const char *name) {
@@ -489,8 +500,9 @@ const tr_json_value *tr_json_get(const tr_json_value *object, const char *name) 
         return NULL;
     }
     size_t size = strlen(name);
-    for (const tr_json_value *member = object->first; member != NULL; member = member->next) {
-        if (member->name.size == size && memcmp(member->name.ptr, name, size) == 0) {
+    const tr_json_value *member = tr_json_first(object);
+    for (; member != NULL; member = tr_json_next(member)) {
+        if (member->name_size == size && memcmp(member->item->string, name, size) == 0) {
             return member;
         }
     }
@@ -502,19 +514,21 @@ size_t tr_json_count(const tr_json_value *array_or_object) {
 }
 
 const tr_json_value *tr_json_first(const tr_json_value *array_or_object) {
-    return array_or_object != NULL ? array_or_object->first : NULL;
+    return array_or_object != NULL && array_or_object->count > 0 ? array_or_object + 1 : NULL;
 }
 
 const tr_json_value *tr_json_next(const tr_json_value *value) {
-    return value->next;
+    return value->next > 0 ? value + value->next : NULL;
 }
 
 tr_str tr_json_name(const tr_json_value *value) {
-    return value->name;
+    return value->name_size > 0 ? (tr_str){value->item->string, value->name_size} : (tr_str){"", 0};
 }
 
 tr_str tr_json_string(const tr_json_value *value) {
-    return value != NULL ? value->string : (tr_str){NULL, 0};
+    return value != NULL && value->type == TR_JSON_STRING
+               ? (tr_str){value->item->valuestring, value->string_size}
+               : (tr_str){NULL, 0};
 }
 
 double tr_json_number(const tr_json_value *value, double otherwise) {
@@ -526,13 +540,13 @@ int64_t tr_json_int(const tr_json_value *value, int64_t otherwise) {
         return otherwise;
     }
     bool whole = true;
-    for (size_t i = 0; i < value->raw.size; i++) {
-        char c = value->raw.ptr[i];
+    for (size_t i = 0; i < value->raw_size; i++) {
+        char c = value->raw[i];
         whole = whole && (is_digit(c) || c == '-');
     }
     if (whole) {
         errno = 0;
-        long long number = strtoll(value->raw.ptr, NULL, 10); /* ends at the slice's end */
+        long long number = strtoll(value->raw, NULL, 10); /* ends at the slice's end */
         return errno == 0 ? number : otherwise;
     }
     double number = value->item->valuedouble; /* such as 1e3 or 5.0 */
