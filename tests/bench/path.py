@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import resource
 import statistics
 import subprocess
@@ -153,15 +152,11 @@ def hold_open(path, count, goal, name):
             break
         time.sleep(0.1)
     each = (full - fresh) / count
-    say(o_excusable(), bench=name, streams=count, open=line["open"], seconds=line["seconds"], kib_each=round(each, 1), goal=goal,
+    say(False, bench=name, streams=count, open=line["open"], seconds=line["seconds"], kib_each=round(each, 1), goal=goal,
         met=line["open"] == count and each <= goal)
-    say(o_excusable(), bench=name + " afterwards", fresh_mib=round(fresh / 1024, 1), full_mib=round(full / 1024, 1),
+    say(bench=name + " afterwards", fresh_mib=round(fresh / 1024, 1), full_mib=round(full / 1024, 1),
         after_mib=round(after / 1024, 1), ratio=round(after / fresh, 2), goal=1.2, met=after <= 1.2 * fresh,
         used=path.limiter()["used"])
-
-
-def o_excusable():
-    return False
 
 
 def measure_open(o):
