@@ -11,7 +11,7 @@ static const struct {
     const char *dialect;
     size_t min;
 } dialects[] = {
-    {"openai", 74}, {"responses", 43}, {"gemini", 45}, {"anthropic", 84}, {"ollama", 67}};
+    {"openai", 87}, {"responses", 44}, {"gemini", 45}, {"anthropic", 84}, {"ollama", 67}};
 
 int main(void) {
     bool failed = false;
