@@ -37,7 +37,8 @@ enum {
  * must not turn new requests away (which have limits of their own). */
 #define TR_HTTP_MAILBOX_max 65536
 #define TR_HTTP_HEADERS_max 8192 /* of a request, and those of interest of an answer */
-#define TR_HTTP_REDIRECTS_max 3  /* within one origin; others are refused */
+#define TR_HTTP_ANSWER_HEADERS_max (256 * 1024) /* all that an answer may send */
+#define TR_HTTP_REDIRECTS_max 3                 /* within one origin; others are refused */
 
 typedef enum tr_http_method { TR_HTTP_GET = 1, TR_HTTP_POST = 2 } tr_http_method;
 

@@ -29,8 +29,12 @@ static bool headers_end(tri_transfer *transfer);
 static void retry_after(tri_transfer *transfer, tr_str name, tr_str value);
 static tr_err send_data(tri_transfer *transfer, const char *bytes, size_t size);
 static tr_err add_header(tri_transfer *transfer, const char *text, size_t size);
-static void host_of(const char *url, char *buf, size_t size);
 static bool is_loopback(const char *host);
+static bool header_bytes(tri_transfer *transfer, size_t size);
+
+#define REDIRECT_ABROAD "a key goes to no other server: set the base URL to where it should go"
+#define REDIRECT_METHOD "that is for web browsers: is the base URL right?"
+#define REDIRECT_ROUND "and so on, round and round: is the base URL right?"
 
 static const char *const interesting[] = {"content-type",   "x-request-id", "request-id",
                                           "x-should-retry", "x-ratelimit-", "anthropic-ratelimit-",
@@ -62,7 +66,7 @@ tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start *start, tr_
     }
     CURL *easy = transfer->easy;
     char host[256];
-    host_of(transfer->url, host, sizeof(host));
+    tri_url_host(transfer->url, host, sizeof(host));
     curl_easy_setopt(easy, CURLOPT_URL, transfer->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -83,6 +87,10 @@ tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start *start, tr_
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket_made);
+    const char *trusted = getenv("SSL_CERT_FILE"); /* OpenSSL's variable, which curl overrides */
+    if (trusted != NULL && *trusted != '\0') {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, trusted);
+    }
     if (is_loopback(host)) {
         /* A proxy for the world cannot reach this machine's servers. */
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
@@ -134,11 +142,12 @@ bool tri_transfer_redirect(tri_transfer *transfer) {
     bool keeps_method = transfer->status == 307 || transfer->status == 308;
     if (!keeps_method || !tr_base_url_same_origin(from, to) ||
         transfer->redirects == TR_HTTP_REDIRECTS_max) {
-        transfer->refusal = "redirected";
+        transfer->refusal = !keeps_method                                  ? REDIRECT_METHOD
+                            : transfer->redirects == TR_HTTP_REDIRECTS_max ? REDIRECT_ROUND
+                                                                           : REDIRECT_ABROAD;
         transfer->refusal_err = TR_ERR_NOT_FOUND;
-        if (location != NULL) {
-            host_of(location, transfer->error, sizeof(transfer->error));
-        }
+        tri_url_site(location == NULL ? "nowhere" : location, transfer->error,
+                     sizeof(transfer->error));
         return false;
     }
     char *url = tr_strndup(to.ptr, to.size);
@@ -149,39 +158,9 @@ bool tri_transfer_redirect(tri_transfer *transfer) {
     transfer->url = url;
     transfer->redirects++;
     transfer->head_size = 0;
+    transfer->discarded = 0;
     curl_easy_setopt(transfer->easy, CURLOPT_URL, url);
     return curl_multi_add_handle(tri_http_multi(transfer->http), transfer->easy) == CURLM_OK;
-}
-
-tr_err tri_transfer_verdict(const tri_transfer *transfer, char *buf, size_t size) {
-    char host[256];
-    host_of(transfer->url, host, sizeof(host));
-    buf[0] = '\0';
-    if (transfer->refusal_err == TR_ERR_NOT_FOUND) {
-        snprintf(buf, size, "%s redirects to %s: set the base URL to where it should go", host,
-                 transfer->error[0] == '\0' ? "nowhere" : transfer->error);
-        return TR_ERR_NOT_FOUND;
-    }
-    if (transfer->refusal != NULL) {
-        snprintf(buf, size, "%s: %s", host, transfer->refusal);
-        return transfer->refusal_err;
-    }
-    if (transfer->result == CURLE_OK) {
-        return TR_OK;
-    }
-    const char *why =
-        transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(transfer->result);
-    if (transfer->head_done) {
-        snprintf(buf, size, "the connection to %s broke off: %s", host, why);
-        return transfer->result == CURLE_OUT_OF_MEMORY ? TR_ERR_NOMEM : TR_ERR_TRUNCATED;
-    }
-    if (transfer->result == CURLE_OPERATION_TIMEDOUT) {
-        snprintf(buf, size, "cannot connect to %s within %u ms", host,
-                 (unsigned)transfer->connect_ms);
-        return TR_ERR_TIMEOUT;
-    }
-    snprintf(buf, size, "cannot reach %s: %s", host, why);
-    return transfer->result == CURLE_OUT_OF_MEMORY ? TR_ERR_NOMEM : TR_ERR_CONNECT;
 }
 
 static tr_err add_header(tri_transfer *transfer, const char *text, size_t size) {
@@ -209,6 +188,9 @@ static int on_socket_made(void *arg, curl_socket_t fd, curlsocktype purpose) {
 static size_t on_header(char *bytes, size_t one, size_t size, void *arg) {
     tri_transfer *transfer = arg;
     size_t length = size * one;
+    if (!header_bytes(transfer, length)) {
+        return 0;
+    }
     while (length > 0 && (bytes[length - 1] == '\n' || bytes[length - 1] == '\r')) {
         length--;
     }
@@ -232,6 +214,13 @@ static bool refuse(tri_transfer *transfer, tr_err err, const char *why) {
     return false;
 }
 
+/* Interim answers and trailers count as well: a server may send any number of either. */
+static bool header_bytes(tri_transfer *transfer, size_t size) {
+    transfer->header_bytes += (uint32_t)size;
+    return transfer->header_bytes <= TR_HTTP_ANSWER_HEADERS_max ||
+           refuse(transfer, TR_ERR_PROTOCOL, "its headers are larger than any server needs");
+}
+
 /* Keeps a header of interest, its name in lower case. */
 static bool header_line(tri_transfer *transfer, const char *line, size_t size) {
     const char *colon = memchr(line, ':', size);
@@ -244,8 +233,12 @@ static bool header_line(tri_transfer *transfer, const char *line, size_t size) {
         value.ptr++;
         value.size--;
     }
-    if (name.size == 16 && strncasecmp(name.ptr, "content-encoding", 16) == 0 &&
-        !(value.size == 8 && strncasecmp(value.ptr, "identity", 8) == 0)) {
+    bool plain = value.size == 8 && strncasecmp(value.ptr, "identity", 8) == 0;
+    bool chunked = value.size == 7 && strncasecmp(value.ptr, "chunked", 7) == 0;
+    /* curl would unpack the latter whether it was asked for or not. */
+    if ((name.size == 16 && strncasecmp(name.ptr, "content-encoding", 16) == 0 && !plain) ||
+        (name.size == 17 && strncasecmp(name.ptr, "transfer-encoding", 17) == 0 && !plain &&
+         !chunked)) {
         return refuse(transfer, TR_ERR_PROTOCOL, "it compresses its answer without being asked to");
     }
     bool wanted = false;
@@ -347,7 +340,12 @@ static size_t on_body(char *bytes, size_t one, size_t size, void *arg) {
         return transfer->discarded > TR_HTTP_WINDOW_default ? 0 : length;
     }
     if (!transfer->head_done) {
-        return length; /* a redirect's page */
+        transfer->discarded += (uint32_t)length; /* a redirect's page */
+        if (transfer->discarded > TR_HTTP_WINDOW_default) {
+            refuse(transfer, TR_ERR_PROTOCOL, "it sends more with a redirect than anybody reads");
+            return 0;
+        }
+        return length;
     }
     size_t room = transfer->window - transfer->outstanding;
     if (transfer->rest != NULL || room == 0) {
@@ -371,19 +369,6 @@ static size_t on_body(char *bytes, size_t one, size_t size, void *arg) {
         return 0;
     }
     return length;
-}
-
-/* Host and port, for sentences: nothing else of a URL is shown. */
-static void host_of(const char *url, char *buf, size_t size) {
-    const char *at = strstr(url, "://");
-    at = at == NULL ? url : at + 3;
-    size_t length = strcspn(at, "/?#");
-    const char *user = memchr(at, '@', length);
-    if (user != NULL) {
-        length -= (size_t)(user + 1 - at);
-        at = user + 1;
-    }
-    snprintf(buf, size, "%.*s", (int)(length < size ? length : size - 1), at);
 }
 
 static bool is_loopback(const char *host) {

@@ -34,6 +34,7 @@ typedef struct tri_transfer {
     uint32_t window;
     uint32_t outstanding; /* sent and not yet taken */
     uint32_t discarded;
+    uint32_t header_bytes; /* of all that came, interim answers and trailers counted */
     uint32_t retry_after_ms;
     uint16_t status;
     uint8_t redirects;
@@ -53,8 +54,11 @@ TR_MUST_USE tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start
 TR_MUST_USE tr_err tri_transfer_push(tri_transfer *transfer);
 /* After curl was done: whether the transfer was begun anew at a place it was redirected to. */
 bool tri_transfer_redirect(tri_transfer *transfer);
-/* How the transfer ended, and the sentence. */
+/* http_verdict.c: how the transfer ended, and the sentence. */
 tr_err tri_transfer_verdict(const tri_transfer *transfer, char *buf, size_t size);
+/* What may be shown of a URL: host and port, and the same behind its scheme. */
+void tri_url_host(const char *url, char *buf, size_t size);
+void tri_url_site(const char *url, char *buf, size_t size);
 
 /* http.c */
 tr_self *tri_http_self(const tri_http *http);

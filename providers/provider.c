@@ -242,6 +242,7 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     request->credit_bytes = head->credit_bytes;
     request->started_us = tr_now_us(self);
     set_target(provider, request->target, view.target);
+    snprintf(request->site, sizeof(request->site), "%.*s", (int)strcspn(out->url, "?"), out->url);
     err = tr_monitor(self, msg->from, &request->monitor);
     if (err == TR_OK) {
         err = tri_slots_add(&provider->monitored, msg->from, request->monitor, slot);
@@ -556,7 +557,10 @@ static void write_failure(const tri_provider *provider, const tri_request *reque
         snprintf(status, sizeof(status), " answered %u", (unsigned)request->status);
     }
     words = words[0] != '\0' ? words : tr_err_text(err);
-    if (err == TR_ERR_CANCELLED) { /* not the provider's doing */
+    if (request->message[0] == '\0' && request->status < 300 && err == TR_ERR_NOT_FOUND) {
+        snprintf(text, TR_MESSAGE_max + 1, "%s: %.*s (asked at %s)", provider->spec.name,
+                 TR_MESSAGE_max - 400, words, request->site); /* a web page, most often */
+    } else if (err == TR_ERR_CANCELLED) {                     /* not the provider's doing */
         snprintf(text, TR_MESSAGE_max + 1, "%s", words);
     } else {
         snprintf(text, TR_MESSAGE_max + 1, "%s%s: %.*s", provider->spec.name, status,

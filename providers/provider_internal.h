@@ -52,6 +52,7 @@ typedef struct tri_request {
     char message[512];  /* of the same */
     char request_id[128];
     char target[TR_NAME_max + 1];
+    char site[256]; /* the URL that was asked, without its query */
 } tri_request;
 
 typedef struct tri_provider {

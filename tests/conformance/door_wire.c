@@ -383,4 +383,8 @@ void door_words(heard *heard, const char *provider, const char *message) {
     bool fronted = strncmp(message, front, strlen(front)) == 0;
     snprintf(heard->message, sizeof(heard->message), "%s",
              fronted ? message + strlen(front) : message);
+    char *asked = strstr(heard->message, " (asked at http://127.0.0.1:");
+    if (asked != NULL) {
+        *asked = '\0';
+    }
 }

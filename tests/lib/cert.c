@@ -32,3 +32,20 @@ const char tr_other_cert[] = "-----BEGIN CERTIFICATE-----\n"
                              "fPf08WhIA3s9MkQYbM301hKtDvZiO1R+ii9P31hEDaECIDKfTYVGTf+e4rVisToU\n"
                              "H+aJ3Fa4rXXLPGs9gAtwxyHA\n"
                              "-----END CERTIFICATE-----\n";
+
+const char tr_expired_cert[] = "-----BEGIN CERTIFICATE-----\n"
+                               "MIIBYjCCAQigAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv\n"
+                               "c3QwHhcNMjAwMTAxMDAwMDAwWhcNMjAwMTAyMDAwMDAwWjAUMRIwEAYDVQQDDAls\n"
+                               "b2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQDIni3uvBcnBhJ+rjZ\n"
+                               "Ez3GoisHr/2i4f7KY3YlyuPlLPkoePEICyUDRQ8eYuEkSo9scVFbGFf3/thrpTyg\n"
+                               "tAzzo0swSTAMBgNVHRMEBTADAQH/MBoGA1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAA\n"
+                               "ATAdBgNVHQ4EFgQUYZn8GgA0Wdi2q482hf6db3rLtpkwCgYIKoZIzj0EAwIDSAAw\n"
+                               "RQIgcCuKjXGJikHLCmN3qrK+eTnNHYMc9V+KHUT+7lWACw0CIQDG1ojqCPeUHlZD\n"
+                               "98atIh/dc/l/l5Ad65W0BE9Ba5790g==\n"
+                               "-----END CERTIFICATE-----\n";
+
+const char tr_expired_key[] = "-----BEGIN EC PRIVATE KEY-----\n"
+                              "MHcCAQEEIHLWeHdq2rR6d49QDZG4XtPxv9iFH299gTL5Tv4RL9ogoAoGCCqGSM49\n"
+                              "AwEHoUQDQgAEAyJ4t7rwXJwYSfq42RM9xqIrB6/9ouH+ymN2Jcrj5Sz5KHjxCAsl\n"
+                              "A0UPHmLhJEqPbHFRWxhX9/7Ya6U8oLQM8w==\n"
+                              "-----END EC PRIVATE KEY-----\n";
