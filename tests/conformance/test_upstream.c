@@ -34,7 +34,7 @@
 static replay_server *server;
 static tr_daemon *daemon_now;
 static tr_client *client;
-static uint32_t first_token_ms = 400;
+static uint32_t first_token_ms = 1000;
 
 /* ---- what a provider says, and what a caller must hear ---- */
 
@@ -261,7 +261,7 @@ static tr_result *ask(const char *provider, const char *prompt, uint32_t retries
     options.model = model;
     options.retries = retries;
     options.first_token_ms = first_token_ms;
-    options.idle_ms = 400;
+    options.idle_ms = 1000;
     options.connect_ms = 3000;
     CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, prompt, &result), TR_OK);
     CU_ASSERT_PTR_NULL(strstr(tr_result_message(result), KEY));
@@ -325,9 +325,9 @@ static void each_is_told_by_its_right_name_in_time(void) {
                  (unsigned)replay_server_port(server, i));
         bool named = strstr(tr_result_message(result), site) != NULL;
         CU_ASSERT_TRUE(!plan->names_server || named);
-        CU_ASSERT_TRUE(took < 2000);
+        CU_ASSERT_TRUE(took < 5000);
         CU_ASSERT_EQUAL(tr_result_attempts(result), 1);
-        if ((plan->names_server && !named) || took >= 2000) {
+        if ((plan->names_server && !named) || took >= 5000) {
             printf("\n    %s (%ld ms): \"%s\"", plan->name, took, tr_result_message(result));
         }
         tr_result_free(result);

@@ -469,7 +469,8 @@ static void a_redirect_is_followed_at_home_and_refused_abroad(void) {
             "\r\n");
     CU_ASSERT_FATAL(until(has_end));
     CU_ASSERT_EQUAL(user.end, TR_ERR_NOT_FOUND);
-    CU_ASSERT_PTR_NOT_NULL(strstr(user.message, "redirects to http://localhost:1: a key goes to no other"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(user.message, "redirects to http://localhost:1: a key goes to no other"));
     CU_ASSERT_EQUAL(user.heads, 0);
     close(fd);
 }
