@@ -248,6 +248,19 @@ static tr_err ask_unload(tr_self *self, control *c) {
     return ask_owner(self, c, TR_KIND_UNLOAD, TR_OP_UNLOAD);
 }
 
+static tr_err ask_key_check(tr_self *self, control *c) {
+    tr_id provider = tr_inquiry_provider(self, c->argument);
+    if (provider == TR_ID_NONE) {
+        return end(self, c,
+                   tr_msg_failf(TR_ERR_NOT_FOUND,
+                                "there is no provider \"%s\" with keys (`troupe models` lists the "
+                                "providers)",
+                                c->argument));
+    }
+    tr_err err = await(self, c, provider, c->argument);
+    return err == TR_OK ? ask(self, c, provider, TR_KIND_KEY_CHECK) : err;
+}
+
 static tr_err ask_models(tr_self *self, control *c) {
     if (strcmp(c->argument, "local") == 0) { /* a prefix like a provider's, but no provider */
         c->argument[0] = '\0';
@@ -447,6 +460,7 @@ static tr_err answer_level(tr_self *self, control *c) {
     return say_done(self, c);
 }
 
+/* The one answer as it came: of a limiter, or of a provider about its keys. */
 static tr_err answer_limit(tr_self *self, control *c) {
     if (c->answer_count == 0) {
         return end(self, c,
@@ -478,6 +492,7 @@ static const verb verbs[] = {
     {"load", "model", true, ask_load, say_done},
     {"unload", "model", true, ask_unload, say_done},
     {"limit", "provider", true, ask_limit, answer_limit},
+    {"key_check", "provider", true, ask_key_check, answer_limit},
     {"log_level", "level", true, NULL, answer_level},
     {"stop", NULL, false, NULL, answer_stop},
     {"ping", NULL, false, NULL, say_done},
@@ -486,7 +501,7 @@ static const verb verbs[] = {
 /* --- the actor --- */
 
 static tr_err bad_request(tr_self *self, control *c, const char *what) {
-    char names[160] = "";
+    char names[192] = "";
     size_t used = 0;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",

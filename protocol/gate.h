@@ -23,12 +23,13 @@ enum {
         64, /* TR_MSG_OPENING, but mid-answer: a gate's bounded mailbox may refuse it */
     TR_KIND_GRANTED = 65,
     TR_KIND_SETTLE = 66,
-    TR_KIND_STATUS = 67,   /* asks an actor for its status as JSON: ref */
-    TR_KIND_STATUSED = 68, /* the answer: ref, body = one JSON object */
-    TR_KIND_LOAD = 69,     /* to a pool: load the model now; answered DONE or FAIL with ref */
-    TR_KIND_UNLOAD = 70,   /* to a pool: running streams finish, workers stop; DONE or FAIL */
-    TR_KIND_RATES = 71,    /* provider to limiter: what the server said about its limits */
-    TR_KIND_LIMIT = 72,    /* to a limiter: tr_limit; answered STATUSED with ref */
+    TR_KIND_STATUS = 67,    /* asks an actor for its status as JSON: ref */
+    TR_KIND_STATUSED = 68,  /* the answer: ref, body = one JSON object */
+    TR_KIND_LOAD = 69,      /* to a pool: load the model now; answered DONE or FAIL with ref */
+    TR_KIND_UNLOAD = 70,    /* to a pool: running streams finish, workers stop; DONE or FAIL */
+    TR_KIND_RATES = 71,     /* provider to limiter: what the server said about its limits */
+    TR_KIND_KEY_CHECK = 79, /* to a provider: asks its server with each key; STATUSED with ref */
+    TR_KIND_LIMIT = 72,     /* to a limiter: tr_limit; answered STATUSED with ref */
 };
 
 /* RESERVE's flags. */

@@ -71,6 +71,7 @@ static const tr_catalog_row rows[] = {
      .key_env = "OPENROUTER_API_KEY",
      .key_need = TR_KEY_REQUIRED,
      .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY,
+     .check_path = "/key",
      .key_page = "https://openrouter.ai/keys"},
     {.name = "lmstudio",
      .dialect = "openai",

@@ -36,8 +36,9 @@ typedef struct tr_catalog_row {
     const char *key_header; /* NULL = "Authorization" with the prefix "Bearer " */
     const char *token_env;  /* in its place: a token, which goes as Bearer; or NULL */
     uint32_t quirks;
-    bool any_base_url;    /* a request may bring its own base URL */
-    const char *key_page; /* where a person gets a key; NULL = nowhere */
+    bool any_base_url;      /* a request may bring its own base URL */
+    const char *check_path; /* asked in place of "/models" to check a key, where that needs none */
+    const char *key_page;   /* where a person gets a key; NULL = nowhere */
     tr_catalog_header headers[2];
 } tr_catalog_row;
 

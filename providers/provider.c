@@ -33,8 +33,6 @@ static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg);
 static void provider_stop(tr_self *self, void *state, tr_err reason);
 static void provider_describe(const void *state, char *buf, size_t size);
 static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg);
-static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tri_outgoing *out,
-                    tri_request **ret, char *why, size_t why_size);
 static tr_err on_credit(tr_self *self, tri_provider *provider, const tr_msg *msg);
 static tr_err on_cancel(tr_self *self, tri_provider *provider, const tr_msg *msg);
 /* x-should-retry, as the official SDKs understand it: anything else says nothing. */
@@ -57,10 +55,8 @@ static tr_err give_up(tr_self *self, tri_provider *provider, tri_request *reques
 static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request);
 static void close_transfer(tr_self *self, tri_provider *provider, tri_request *request,
                            bool gentle);
-static void forget(tr_self *self, tri_provider *provider, tri_request *request);
 static void write_failure(const tri_provider *provider, const tri_request *request, tr_err err,
                           char text[TR_MESSAGE_max + 1]);
-static tr_err find_http(tr_self *self, tri_provider *provider);
 
 const tr_behaviour tr_provider = {
     .name = "provider",
@@ -126,6 +122,8 @@ static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg) {
         return on_end(self, provider, *msg);
     case TR_KIND_DOWN:
         return on_down(self, provider, *msg);
+    case TR_KIND_KEY_CHECK:
+        return tri_provider_check(self, provider, *msg);
     case TR_KIND_KEYS_CAME:
         return on_keys_came(self, provider, *msg);
     case TR_KIND_STATUS:
@@ -141,7 +139,7 @@ static void provider_stop(tr_self *self, void *state, tr_err reason) {
     /* Its callers monitor it: each answers its own client. */
     for (uint32_t i = 0; i < provider->room; i++) {
         if (provider->requests[i] != NULL) {
-            forget(self, provider, provider->requests[i]);
+            tri_provider_forget(self, provider, provider->requests[i]);
         }
     }
     tr_free(provider->requests);
@@ -160,7 +158,7 @@ static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg) {
     char why[512] = "";
     tri_outgoing out = {0};
     tri_request *request = NULL;
-    tr_err err = find_http(self, provider);
+    tr_err err = tri_provider_find_http(self, provider);
     if (err != TR_OK) {
         snprintf(why, sizeof(why), "the HTTP door is not there");
     } else if (provider->open == TR_PROVIDER_REQUESTS_max) {
@@ -170,14 +168,17 @@ static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg) {
         err = tri_provider_prepare(provider, msg, &out, why, sizeof(why));
     }
     if (err == TR_OK) {
-        err = begin(self, provider, msg, &out, &request, why, sizeof(why));
+        err = tri_provider_begin(self, provider, msg, &out, &request);
+    }
+    if (err == TR_OK) {
+        err = tri_provider_send(self, provider, request, why, sizeof(why));
     }
     if (err == TR_OK) {
         return TR_OK;
     }
     tr_body_unref(out.body);
     if (request != NULL) {
-        forget(self, provider, request);
+        tri_provider_forget(self, provider, request);
     }
     provider->failed++;
     tr_msg *fail = tr_msg_failf(err, "%s", why[0] == '\0' ? tr_err_text(err) : why);
@@ -216,9 +217,8 @@ static void set_target(const tri_provider *provider, char to[TR_NAME_max + 1], t
     to[used + size] = '\0';
 }
 
-/* On an error, *ret is what must be forgotten again, or NULL. Takes out->body on success. */
-static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tri_outgoing *out,
-                    tri_request **ret, char *why, size_t why_size) {
+tr_err tri_provider_begin(tr_self *self, tri_provider *provider, const tr_msg *msg,
+                          tri_outgoing *out, tri_request **ret) {
     const tr_submit *head = (const void *)msg->data;
     tr_submit_view view = tr_submit_read(head);
     uint32_t slot = 0;
@@ -259,8 +259,7 @@ static tr_err begin(tr_self *self, tri_provider *provider, const tr_msg *msg, tr
     tr_http_start start = {.method = out->get ? TR_HTTP_GET : TR_HTTP_POST,
                            .connect_ms = head->connect_ms,
                            .first_byte_ms = out->stream ? first_ms : whole_ms};
-    err = tri_again_keep(request, out, &start);
-    return err == TR_OK ? tri_provider_send(self, provider, request, why, why_size) : err;
+    return tri_again_keep(request, out, &start);
 }
 
 tr_err tri_provider_renew(tri_provider *provider, tri_request *request) {
@@ -479,7 +478,7 @@ static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg) 
         return door_down(self, provider);
     }
     if (tri_slots_find(&provider->monitored, msg->from, msg->ref, &slot)) {
-        forget(self, provider, provider->requests[slot]);
+        tri_provider_forget(self, provider, provider->requests[slot]);
     }
     return TR_OK;
 }
@@ -487,7 +486,7 @@ static tr_err on_down(tr_self *self, tri_provider *provider, const tr_msg *msg) 
 /* The decoder's sink. */
 static tr_err hear(void *arg, const tr_piece *piece) {
     tri_request *request = arg;
-    return tri_pieces_add(&request->pieces, piece);
+    return request->check != NULL ? TR_OK : tri_pieces_add(&request->pieces, piece);
 }
 
 /* Sends what credit allows; then, when nothing waits, gives the window back or ends. */
@@ -580,6 +579,13 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
         outcome = tr_decoder_outcome(request->decoder); /* it may have a new one */
         err = request->err != TR_OK ? request->err : outcome->err;
     }
+    if (request->check != NULL) {
+        char said[TR_MESSAGE_max + 1] = "";
+        if (err != TR_OK) {
+            write_failure(provider, request, err, said);
+        }
+        return tri_check_ended(self, provider, request, err, said);
+    }
     const char *id = request->request_id[0] != '\0' ? request->request_id : outcome->id;
     if (outcome->model[0] != '\0') {
         set_target(provider, request->target, (tr_str){outcome->model, strlen(outcome->model)});
@@ -615,7 +621,7 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
     }
     tr_id caller = request->caller;
     uint64_t ref = request->ref;
-    forget(self, provider, request);
+    tri_provider_forget(self, provider, request);
     if (msg == NULL) {
         return TR_ERR_NOMEM;
     }
@@ -634,7 +640,8 @@ static void close_transfer(tr_self *self, tri_provider *provider, tri_request *r
     request->abort = NULL;
 }
 
-static void forget(tr_self *self, tri_provider *provider, tri_request *request) {
+void tri_provider_forget(tr_self *self, tri_provider *provider, tri_request *request) {
+    tri_check_lost(request);
     close_transfer(self, provider, request, false);
     uint32_t slot = (uint32_t)(request->http_ref & 0xffffU);
     if (request->monitor != 0) {
@@ -656,7 +663,7 @@ static void forget(tr_self *self, tri_provider *provider, tri_request *request) 
     tr_free(request);
 }
 
-static tr_err find_http(tr_self *self, tri_provider *provider) {
+tr_err tri_provider_find_http(tr_self *self, tri_provider *provider) {
     if (provider->http != TR_ID_NONE) {
         return TR_OK;
     }

@@ -22,10 +22,14 @@ typedef struct tri_again {
     bool trusted;        /* it goes to the server that the keys are meant for */
     bool limited;        /* one of them is good but at its limit */
     bool waited;         /* for a command, once */
+    uint32_t pinned;     /* to be sent with this key and no other; 0 = with the next */
     tr_keychain_key key; /* the one it was sent with */
     const char *headers; /* without a key; behind the URL */
     char url[];
 } tri_again;
+
+/* provider_check.c: one question to the server a key. */
+typedef struct tri_check tri_check;
 
 typedef struct tri_request {
     tr_id caller;
@@ -37,6 +41,7 @@ typedef struct tri_request {
     tri_pieces pieces;
     tri_again *again; /* NULL = it went without a key, or is under way */
     uint32_t key;     /* the id of its key; 0 = none */
+    tri_check *check; /* its end goes there and not to the caller; NULL = none */
     bool waits;       /* for a command that prints keys */
     tr_msg *abort;    /* made beforehand: to close a transfer must not need memory */
     uint32_t credit_messages, credit_bytes;
@@ -110,7 +115,20 @@ void tri_provider_hide(const tri_provider *provider, const tri_request *request,
 void tri_provider_tell_key(tr_self *self, const tri_provider *provider, const tri_request *request,
                            char text[TR_MESSAGE_max + 1]);
 
-/* provider.c, for provider_keys.c: the decoder of a new transfer, and the message that ends it. */
+/* provider_check.c. KEY_CHECK; and the end of one of its requests, or its loss. */
+tr_err tri_provider_check(tr_self *self, tri_provider *provider, const tr_msg *msg);
+tr_err tri_check_ended(tr_self *self, tri_provider *provider, tri_request *request, tr_err err,
+                       const char *message);
+void tri_check_lost(tri_request *request);
+
+/* provider.c, for the others. A request that is not sent yet; on an error *ret must be forgotten,
+ * or is NULL. Takes out->body on success. */
+TR_MUST_USE tr_err tri_provider_begin(tr_self *self, tri_provider *provider, const tr_msg *msg,
+                                      tri_outgoing *out, tri_request **ret);
+void tri_provider_forget(tr_self *self, tri_provider *provider, tri_request *request);
+/* The shard's HTTP door is known, or TR_ERR_CONNECT. */
+TR_MUST_USE tr_err tri_provider_find_http(tr_self *self, tri_provider *provider);
+/* The decoder of a new transfer, and the message that ends it. */
 TR_MUST_USE tr_err tri_provider_renew(tri_provider *provider, tri_request *request);
 
 #endif

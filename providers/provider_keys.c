@@ -149,6 +149,10 @@ tr_err tri_provider_send(tr_self *self, tri_provider *provider, tri_request *req
     request->key = 0;
     if (again->tried_count == TR_KEYS_max) {
         answer = TR_KEYCHAIN_OUT;
+    } else if (again->pinned != 0) {
+        bool there = tr_keychain_take_one(provider->spec.keychain, again->pinned, &again->key);
+        answer = there ? TR_KEYCHAIN_TAKEN : TR_KEYCHAIN_NONE;
+        needs = true;
     } else if (again->trusted || needs) {
         answer = tr_keychain_take(provider->spec.keychain, tr_now_us(self), again->tried,
                                   again->tried_count, &again->key);
@@ -273,7 +277,7 @@ bool tri_provider_goes_on(tr_self *self, tri_provider *provider, tri_request *re
     char why[512] = "";
     tri_again *again = request->again;
     TR_ASSERT(request->first_us == 0 && !request->transfer_open);
-    if (!learn(self, provider, request, err)) {
+    if (!learn(self, provider, request, err) || again->pinned != 0) {
         return false;
     }
     tr_keychain_key next;

@@ -203,9 +203,8 @@ static void print_part(const tr_json_value *part) {
                    tri_int_of(part, "waiting"));
         }
         tri_print_open_targets(part);
-    } else if (tr_json_get(part, "key_env") != NULL) {
-        printf("%-24.*s key %.*s: %.*s\n", STR(part, "provider"), STR(part, "key"),
-               STR(part, "key_env"));
+    } else if (tr_json_get(part, "key") != NULL) {
+        tri_print_keys(part);
     }
 }
 

@@ -14,6 +14,7 @@ int tri_cmd_unload(const tri_args *args);
 int tri_cmd_tree(const tri_args *args);
 int tri_cmd_requests(const tri_args *args);
 int tri_cmd_cancel(const tri_args *args);
+int tri_cmd_key(const tri_args *args);
 int tri_cmd_start(const tri_args *args);
 int tri_cmd_stop(const tri_args *args);
 int tri_cmd_status(const tri_args *args);
@@ -21,5 +22,8 @@ int tri_cmd_log_level(const tri_args *args);
 int tri_cmd_version(const tri_args *args);
 int tri_cmd_help(const tri_args *args);
 int tri_cmd_completion(const tri_args *args);
+
+/* key.c: where a provider's keys come from, of a part of the daemon's status; a line each. */
+void tri_print_keys(const tr_json_value *part);
 
 #endif
