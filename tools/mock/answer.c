@@ -108,6 +108,9 @@ bool mock_request_read(mock_request *request, tr_str body, char *why, size_t why
     if (request->dialect->check != NULL && !request->dialect->check(request, why, why_size)) {
         return false;
     }
+    if (request->echo != NULL) {
+        mock_converse(request);
+    }
     return request->echo != NULL;
 }
 
@@ -132,7 +135,7 @@ static tr_str word(const char *text, uint64_t i) {
 
 uint64_t mock_answer_tokens(const mock_request *request) {
     if (request->plan.tools != 0) {
-        return 1;
+        return request->call_count;
     }
     if (request->plan.echo == 0) {
         return request->plan.tokens;

@@ -11,6 +11,13 @@
 
 typedef struct mock_dialect mock_dialect;
 
+#define MOCK_CALLS_max 8
+
+typedef struct mock_call {
+    char name[64];
+    char args[192]; /* JSON */
+} mock_call;
+
 typedef struct mock_request {
     const mock_dialect *dialect;
     mock_plan plan;
@@ -20,6 +27,8 @@ typedef struct mock_request {
     char model[256];
     char *echo; /* the last message's text, or NULL; malloc'd */
     tr_json *json;
+    mock_call calls[MOCK_CALLS_max]; /* while plan.tools */
+    uint64_t call_count;
 } mock_request;
 
 /* What one API says. A function that returns text gives it malloc'd, or NULL when out of memory;
@@ -73,6 +82,9 @@ void mock_write_text(tr_jsonw *w, const mock_request *request, uint64_t count);
 void mock_write_vector(tr_jsonw *w, tr_str text, uint64_t dim);
 char *mock_take_text(tr_jsonw *w, const char *before, const char *after);
 const char *mock_blank_line(const mock_request *request);
+
+/* converse.c: what is called, or with `converse` the results as the answer. */
+void mock_converse(mock_request *request);
 
 char *mock_models(void);
 

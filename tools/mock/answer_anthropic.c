@@ -11,7 +11,6 @@
 
 #define ID "msg_mock"
 #define SIGNATURE "bW9jaw=="
-#define TOOL_START "{\"type\":\"tool_use\",\"id\":\"toolu_mock\",\"name\":\"mock\",\"input\":"
 
 static bool serves(tr_str path, mock_request *request) {
     request->count = mock_path_is(path, "/messages/count_tokens");
@@ -160,6 +159,35 @@ static char *event_delta(const mock_request *request, uint64_t index, const char
     return close_event(&w, request, "content_block_delta");
 }
 
+/* A call's block; the first has the id without a number. To be freed. */
+static char *tool_block(const mock_request *request, uint64_t i, const char *input) {
+    char *text = NULL;
+    char number[24] = "";
+    if (i > 0) {
+        snprintf(number, sizeof(number), "_%llu", (unsigned long long)i + 1);
+    }
+    int size = asprintf(&text,
+                        "{\"type\":\"tool_use\",\"id\":\"toolu_mock%s\",\"name\":\"%s\","
+                        "\"input\":%s}",
+                        number, request->calls[i].name, input);
+    return size < 0 ? NULL : text;
+}
+
+/* Each call is a block of its own: its beginning, its arguments in two pieces, and its end, which
+ * the last one gets from what ends the answer. */
+static char *event_call(const mock_request *request, uint64_t index, uint64_t i) {
+    char *block = tool_block(request, i, "{}");
+    char *text = block != NULL ? event_start(request, index + i, block) : NULL;
+    const char *args = request->calls[i].args;
+    size_t half = strlen(args) / 2;
+    free(block);
+    text = join(text, event_delta(request, index + i, "input_json_delta", "partial_json",
+                                  (tr_str){args, half}));
+    text = join(text, event_delta(request, index + i, "input_json_delta", "partial_json",
+                                  (tr_str){args + half, strlen(args + half)}));
+    return i + 1 < request->call_count ? join(text, event_stop(request, index + i)) : text;
+}
+
 /* The first of a block brings its beginning, and the end of the one before. */
 static char *event_token(const mock_request *request, uint64_t i) {
     const mock_plan *plan = &request->plan;
@@ -181,15 +209,12 @@ static char *event_token(const mock_request *request, uint64_t i) {
                                           (tr_str){SIGNATURE, sizeof(SIGNATURE) - 1}));
             text = join(text, event_stop(request, 0));
         }
-        text = join(text, event_start(request, index,
-                                      plan->tools != 0 ? TOOL_START "{}}"
-                                                       : "{\"type\":\"text\",\"text\":\"\"}"));
+        if (plan->tools == 0) {
+            text = join(text, event_start(request, index, "{\"type\":\"text\",\"text\":\"\"}"));
+        }
     }
     if (plan->tools != 0) {
-        text = join(text, event_delta(request, index, "input_json_delta", "partial_json",
-                                      (tr_str){"{\"a\":", 5}));
-        return join(text, event_delta(request, index, "input_json_delta", "partial_json",
-                                      (tr_str){"1}", 2}));
+        return join(text, event_call(request, index, i - plan->reasoning));
     }
     return join(text, event_delta(request, index, "text_delta", "text",
                                   mock_token(request, i - plan->reasoning, buf)));
@@ -208,7 +233,8 @@ static char *event_finish(const mock_request *request) {
     }
     if (mock_request_tokens(request) > 0) {
         bool second = plan->reasoning > 0 && mock_answer_tokens(request) > 0;
-        text = join(text, event_stop(request, second ? 1 : 0));
+        uint64_t more = plan->tools != 0 ? request->call_count - 1 : 0;
+        text = join(text, event_stop(request, (second ? 1 : 0) + more));
     }
     open_event(&w, "message_delta");
     tr_jsonw_name(&w, "delta");
@@ -273,10 +299,12 @@ static void write_content(tr_jsonw *w, const mock_request *request) {
         raw(w, "signature", "\"" SIGNATURE "\"");
         tr_jsonw_close(w, '}');
     }
-    if (request->plan.tools != 0) {
-        static const char call[] = TOOL_START "{\"a\":1}}";
-        tr_jsonw_raw(w, (tr_str){call, sizeof(call) - 1});
-    } else {
+    for (uint64_t i = 0; request->plan.tools != 0 && i < request->call_count; i++) {
+        char *block = tool_block(request, i, request->calls[i].args);
+        tr_jsonw_raw(w, (tr_str){block, block != NULL ? strlen(block) : 0});
+        free(block);
+    }
+    if (request->plan.tools == 0) {
         tr_jsonw_open(w, '{');
         raw(w, "type", "\"text\"");
         tr_jsonw_name(w, "text");

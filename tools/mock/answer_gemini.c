@@ -107,10 +107,18 @@ static char *close_response(tr_jsonw *w, const mock_request *request, bool last)
     return request->stream ? mock_take_text(w, "data: ", "\r\n\r\n") : mock_take_text(w, "", "\n");
 }
 
-static void write_call(tr_jsonw *w) {
-    static const char call[] = "{\"functionCall\":{\"name\":\"mock\",\"args\":{\"a\":1}},"
-                               "\"thoughtSignature\":\"" SIGNATURE "\"}";
-    tr_jsonw_raw(w, (tr_str){call, sizeof(call) - 1});
+static void write_call(tr_jsonw *w, const mock_call *call) {
+    tr_jsonw_open(w, '{');
+    tr_jsonw_name(w, "functionCall");
+    tr_jsonw_open(w, '{');
+    tr_jsonw_name(w, "name");
+    tr_jsonw_text(w, call->name);
+    tr_jsonw_name(w, "args");
+    tr_jsonw_raw(w, (tr_str){call->args, strlen(call->args)});
+    tr_jsonw_close(w, '}');
+    tr_jsonw_name(w, "thoughtSignature");
+    tr_jsonw_text(w, SIGNATURE);
+    tr_jsonw_close(w, '}');
 }
 
 static void open_text(tr_jsonw *w, bool thought) {
@@ -128,7 +136,7 @@ static char *token(const mock_request *request, uint64_t i) {
     bool reasoning = i < request->plan.reasoning;
     open_response(&w);
     if (!reasoning && request->plan.tools != 0) {
-        write_call(&w);
+        write_call(&w, &request->calls[i - request->plan.reasoning]);
     } else {
         open_text(&w, reasoning);
         tr_jsonw_str(&w, mock_token(request, reasoning ? i : i - request->plan.reasoning, buf));
@@ -190,8 +198,11 @@ static char *whole(const mock_request *request) {
         mock_write_text(&w, request, request->plan.reasoning);
         tr_jsonw_close(&w, '}');
     }
+    for (uint64_t i = 0; i < request->call_count && request->plan.tools != 0; i++) {
+        write_call(&w, &request->calls[i]);
+    }
     if (request->plan.tools != 0) {
-        write_call(&w);
+        /* nothing but calls */
     } else {
         open_text(&w, false);
         mock_write_text(&w, request, mock_answer_tokens(request));

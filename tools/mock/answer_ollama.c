@@ -108,10 +108,21 @@ static const char *content_name(const mock_request *request) {
     return generates(request) ? "response" : "content";
 }
 
-static void write_tool_call(tr_jsonw *w) {
-    static const char call[] = "[{\"function\":{\"name\":\"mock\",\"arguments\":{\"a\":1}}}]";
+static void write_tool_calls(tr_jsonw *w, const mock_request *request, uint64_t from, uint64_t to) {
     tr_jsonw_name(w, "tool_calls");
-    tr_jsonw_raw(w, (tr_str){call, sizeof(call) - 1});
+    tr_jsonw_open(w, '[');
+    for (uint64_t i = from; i < to; i++) {
+        tr_jsonw_open(w, '{');
+        tr_jsonw_name(w, "function");
+        tr_jsonw_open(w, '{');
+        tr_jsonw_name(w, "name");
+        tr_jsonw_text(w, request->calls[i].name);
+        tr_jsonw_name(w, "arguments");
+        tr_jsonw_raw(w, (tr_str){request->calls[i].args, strlen(request->calls[i].args)});
+        tr_jsonw_close(w, '}');
+        tr_jsonw_close(w, '}');
+    }
+    tr_jsonw_close(w, ']');
 }
 
 static void write_end(tr_jsonw *w, const mock_request *request) {
@@ -150,7 +161,8 @@ static char *token_line(const mock_request *request, uint64_t i) {
         tr_jsonw_name(&w, "thinking");
         tr_jsonw_str(&w, text);
     } else if (calls) {
-        write_tool_call(&w);
+        uint64_t call = i - request->plan.reasoning;
+        write_tool_calls(&w, request, call, call + 1);
     }
     close_message(&w, request);
     tr_jsonw_name(&w, "done");
@@ -217,7 +229,7 @@ static char *whole(const mock_request *request) {
         mock_write_text(&w, request, request->plan.reasoning);
     }
     if (request->plan.tools != 0 && !is_empty(request)) {
-        write_tool_call(&w);
+        write_tool_calls(&w, request, 0, request->call_count);
     }
     close_message(&w, request);
     write_end(&w, request);

@@ -66,11 +66,29 @@ static char *event_role(const mock_request *request) {
     return mock_take_text(&w, "data: ", mock_blank_line(request));
 }
 
-static void write_tool_call(tr_jsonw *w) {
-    static const char call[] = "[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",\"function\":"
-                               "{\"name\":\"mock\",\"arguments\":\"{\\\"a\\\":1}\"}}]";
+static void write_tool_calls(tr_jsonw *w, const mock_request *request, uint64_t from, uint64_t to) {
     tr_jsonw_name(w, "tool_calls");
-    tr_jsonw_raw(w, (tr_str){call, sizeof(call) - 1});
+    tr_jsonw_open(w, '[');
+    for (uint64_t i = from; i < to; i++) {
+        char id[32];
+        snprintf(id, sizeof(id), "call_%llu", (unsigned long long)i + 1);
+        tr_jsonw_open(w, '{');
+        tr_jsonw_name(w, "index");
+        tr_jsonw_uint(w, i);
+        tr_jsonw_name(w, "id");
+        tr_jsonw_text(w, id);
+        tr_jsonw_name(w, "type");
+        tr_jsonw_text(w, "function");
+        tr_jsonw_name(w, "function");
+        tr_jsonw_open(w, '{');
+        tr_jsonw_name(w, "name");
+        tr_jsonw_text(w, request->calls[i].name);
+        tr_jsonw_name(w, "arguments");
+        tr_jsonw_text(w, request->calls[i].args);
+        tr_jsonw_close(w, '}');
+        tr_jsonw_close(w, '}');
+    }
+    tr_jsonw_close(w, ']');
 }
 
 static char *event_token(const mock_request *request, uint64_t i) {
@@ -79,7 +97,8 @@ static char *event_token(const mock_request *request, uint64_t i) {
     bool reasoning = i < request->plan.reasoning;
     open_chunk(&w, request, true);
     if (!reasoning && request->plan.tools != 0) {
-        write_tool_call(&w);
+        uint64_t call = i - request->plan.reasoning;
+        write_tool_calls(&w, request, call, call + 1);
     } else {
         tr_jsonw_name(&w, reasoning ? "reasoning_content" : "content");
         tr_jsonw_str(&w, mock_token(request, reasoning ? i : i - request->plan.reasoning, buf));
@@ -187,7 +206,7 @@ static char *whole(const mock_request *request) {
         mock_write_text(&w, request, request->plan.reasoning);
     }
     if (request->plan.tools != 0) {
-        write_tool_call(&w);
+        write_tool_calls(&w, request, 0, request->call_count);
     } else {
         tr_jsonw_name(&w, "content");
         mock_write_text(&w, request, mock_answer_tokens(request));

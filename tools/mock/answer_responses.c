@@ -20,6 +20,8 @@ static bool serves(tr_str path, mock_request *request) {
     return request->count || mock_path_is(path, "/responses");
 }
 
+#define REASONING UINT64_MAX
+
 static bool is_type(const tr_json_value *item, const char *type) {
     tr_str text = tr_json_string(tr_json_get(item, "type"));
     return text.size == strlen(type) && memcmp(text.ptr, type, text.size) == 0;
@@ -81,18 +83,22 @@ static void write_reasoning(tr_jsonw *w, const mock_request *request, bool done)
     tr_jsonw_close(w, '}');
 }
 
-static void write_main(tr_jsonw *w, const mock_request *request, bool done) {
+/* The message, or call number `i`. */
+static void write_main(tr_jsonw *w, const mock_request *request, uint64_t i, bool done) {
     bool call = request->plan.tools != 0;
-    open_item(w, call ? "function_call" : "message", call ? "fc_mock" : "msg_mock");
+    char id[32], call_id[32];
+    snprintf(id, sizeof(id), i > 0 ? "fc_mock_%llu" : "fc_mock", (unsigned long long)i + 1);
+    snprintf(call_id, sizeof(call_id), "call_%llu", (unsigned long long)i + 1);
+    open_item(w, call ? "function_call" : "message", call ? id : "msg_mock");
     tr_jsonw_name(w, "status");
     tr_jsonw_text(w, done ? "completed" : "in_progress");
     if (call) {
         tr_jsonw_name(w, "call_id");
-        tr_jsonw_text(w, "call_1");
+        tr_jsonw_text(w, call_id);
         tr_jsonw_name(w, "name");
-        tr_jsonw_text(w, "mock");
+        tr_jsonw_text(w, request->calls[i].name);
         tr_jsonw_name(w, "arguments");
-        tr_jsonw_text(w, done ? "{\"a\":1}" : "");
+        tr_jsonw_text(w, done ? request->calls[i].args : "");
     } else {
         tr_jsonw_name(w, "role");
         tr_jsonw_text(w, "assistant");
@@ -124,8 +130,9 @@ static void write_response(tr_jsonw *w, const mock_request *request, const char 
     if (done && thinks(request)) {
         write_reasoning(w, request, true);
     }
-    if (done) {
-        write_main(w, request, true);
+    uint64_t items = request->plan.tools != 0 ? request->call_count : 1;
+    for (uint64_t i = 0; done && i < items; i++) {
+        write_main(w, request, i, true);
     }
     tr_jsonw_close(w, ']');
     if (done && request->plan.nousage == 0) {
@@ -174,17 +181,19 @@ static char *response_event(const mock_request *request, const char *status, uin
     return close_event(&w, request, type);
 }
 
-static char *item_event(const mock_request *request, bool reasoning, bool done, uint64_t number) {
+/* `item`: the message or call, from 0; or REASONING. */
+static char *item_event(const mock_request *request, uint64_t item, bool done, uint64_t number) {
+    bool reasoning = item == REASONING;
     tr_jsonw w;
     const char *type = done ? "response.output_item.done" : "response.output_item.added";
     open_event(&w, type, number);
     tr_jsonw_name(&w, "output_index");
-    tr_jsonw_int(&w, !reasoning && thinks(request) ? 1 : 0);
+    tr_jsonw_uint(&w, reasoning ? 0 : item + thinks(request));
     tr_jsonw_name(&w, "item");
     if (reasoning) {
         write_reasoning(&w, request, done);
     } else {
-        write_main(&w, request, done);
+        write_main(&w, request, item, done);
     }
     return close_event(&w, request, type);
 }
@@ -203,10 +212,10 @@ static char *join(char *a, char *b) {
 static char *role(const mock_request *request) {
     char *begin =
         join(response_event(request, "in_progress", 0), response_event(request, "in_progress", 1));
-    begin = join(begin, item_event(request, thinks(request), false, 2));
+    begin = join(begin, item_event(request, thinks(request) ? REASONING : 0, false, 2));
     if (thinks(request) && request->plan.reasoning == 0) {
-        begin = join(begin, item_event(request, true, true, 3));
-        begin = join(begin, item_event(request, false, false, 4));
+        begin = join(begin, item_event(request, REASONING, true, 3));
+        begin = join(begin, item_event(request, 0, false, 4));
     }
     return begin;
 }
@@ -215,15 +224,16 @@ static char *delta(const mock_request *request, uint64_t i) {
     tr_jsonw w;
     char buf[4096];
     bool reasoning = i < request->plan.reasoning;
+    uint64_t call = reasoning || request->plan.tools == 0 ? 0 : i - request->plan.reasoning;
     const char *type = reasoning                  ? "response.reasoning_summary_text.delta"
                        : request->plan.tools != 0 ? "response.function_call_arguments.delta"
                                                   : "response.output_text.delta";
     open_event(&w, type, BEFORE + i);
     tr_jsonw_name(&w, "output_index");
-    tr_jsonw_int(&w, !reasoning && thinks(request) ? 1 : 0);
+    tr_jsonw_uint(&w, !reasoning && thinks(request) ? 1 + call : 0);
     tr_jsonw_name(&w, "delta");
     if (!reasoning && request->plan.tools != 0) {
-        tr_jsonw_text(&w, "{\"a\":1}");
+        tr_jsonw_text(&w, request->calls[call].args);
     } else {
         tr_jsonw_str(&w, mock_token(request, reasoning ? i : i - request->plan.reasoning, buf));
     }
@@ -232,9 +242,14 @@ static char *delta(const mock_request *request, uint64_t i) {
 
 static char *token(const mock_request *request, uint64_t i) {
     char *text = delta(request, i);
+    if (request->plan.tools != 0 && i > request->plan.reasoning) {
+        uint64_t call = i - request->plan.reasoning;
+        text = join(item_event(request, call, false, BEFORE + i), text);
+        text = join(item_event(request, call - 1, true, BEFORE + i), text);
+    }
     if (i + 1 == request->plan.reasoning) {
-        text = join(text, item_event(request, true, true, BEFORE + i));
-        text = join(text, item_event(request, false, false, BEFORE + i));
+        text = join(text, item_event(request, REASONING, true, BEFORE + i));
+        text = join(text, item_event(request, 0, false, BEFORE + i));
     }
     return text;
 }
@@ -244,7 +259,8 @@ static char *finish(const mock_request *request) {
     if (request->plan.nofinish != 0) {
         return strdup("");
     }
-    return join(item_event(request, false, true, number),
+    uint64_t last = request->plan.tools != 0 ? request->call_count - 1 : 0;
+    return join(item_event(request, last, true, number),
                 response_event(request, "completed", number + 1));
 }
 

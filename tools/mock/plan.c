@@ -23,6 +23,9 @@ static const struct {
     {"echo", UNIT_FLAG, offsetof(mock_plan, echo), 0, "the answer is the last message's text"},
     {"reasoning", UNIT_COUNT, offsetof(mock_plan, reasoning), 0, "tokens of reasoning before it"},
     {"tools", UNIT_FLAG, offsetof(mock_plan, tools), 0, "the answer is a tool call"},
+    {"converse", UNIT_FLAG, offsetof(mock_plan, converse), 0,
+     "call the first tool for each word of the question with a capital, but the first word; then "
+     "answer with the results"},
     {"dim", UNIT_COUNT, offsetof(mock_plan, dim), 8, "numbers of an embedding"},
     {"status", UNIT_COUNT, offsetof(mock_plan, status), 200, "an error of this HTTP status"},
     {"times", UNIT_COUNT, offsetof(mock_plan, times), MOCK_NONE,

@@ -63,8 +63,8 @@ static void each_example_works(void) {
 }
 
 static void without_a_daemon_they_say_the_command(void) {
-    static const char *const names[] = {"ask",        "stream",  "gather",
-                                        "event_loop", "prefork", "embeddings"};
+    static const char *const names[] = {"ask",     "stream",     "gather", "event_loop",
+                                        "prefork", "embeddings", "weather"};
     fake_server_die(fake);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char out[8192];
