@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define OUT_enough 65536U
@@ -47,12 +46,11 @@ mock_conn *mock_conn_new(mock_server *server, int fd) {
 void mock_conn_free(mock_conn *conn) {
     conn->server->stats.connections--;
     if (conn->active && !conn->quiet) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
         conn->server->stats.active--;
         conn->server->stats.aborted++;
-        conn->server->stats.last_abort_us =
-            (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+        if (conn->left_us > conn->server->stats.last_abort_us) {
+            conn->server->stats.last_abort_us = conn->left_us;
+        }
     }
     close(conn->fd);
     mock_request_fini(&conn->request);
@@ -107,6 +105,7 @@ void mock_conn_readable(mock_conn *conn, uint64_t now_us) {
     room = slow < room ? (size_t)slow : room;
     ssize_t got = read(conn->fd, conn->in + conn->in_size, room == 0 ? 1 : room);
     if (got <= 0) {
+        conn->left_us = now_us;
         conn->failed = conn->failed || got == 0 || (errno != EAGAIN && errno != EINTR);
         return;
     }

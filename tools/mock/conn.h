@@ -64,10 +64,11 @@ typedef struct mock_conn {
     bool active; /* an answer is unfinished */
     bool quiet;  /* /stats and the like: counted nowhere */
     bool chunked;
-    bool last;    /* the connection ends with this answer */
-    bool failed;  /* out of memory or a broken socket: close it */
-    bool counted; /* among connections */
-    char *whole;  /* a body that is not streamed */
+    bool last;        /* the connection ends with this answer */
+    bool failed;      /* out of memory or a broken socket: close it */
+    uint64_t left_us; /* when its client was seen to leave; 0 = it is there */
+    bool counted;     /* among connections */
+    char *whole;      /* a body that is not streamed */
     uint64_t status;
 } mock_conn;
 

@@ -180,12 +180,12 @@ static void load(loop *loop) {
 }
 
 static int run(loop *loop) {
-    struct epoll_event events[256];
+    struct epoll_event events[1024];
     uint64_t next = CONN_NEVER;
     while (true) {
         load(loop);
         next = loop->server.loaded_us < next ? loop->server.loaded_us : next;
-        int count = epoll_wait(loop->epoll_fd, events, 256, wait_ms(next));
+        int count = epoll_wait(loop->epoll_fd, events, 1024, wait_ms(next));
         if (count < 0 && errno != EINTR) {
             perror("troupe-mock: epoll_wait");
             return 1;
@@ -201,6 +201,7 @@ static int run(loop *loop) {
             mock_conn *conn = events[i].data.ptr;
             if ((events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
                 conn->failed = true;
+                conn->left_us = now_us();
             } else if ((events[i].events & EPOLLIN) != 0) {
                 conn->unwanted = !mock_conn_wants_in(conn);
                 if (!conn->unwanted) {
