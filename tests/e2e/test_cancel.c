@@ -22,7 +22,11 @@
 #define GOAL_MS 50.0
 /* One stream needs a few turns of three processes, a thousand the work of closing them. */
 #define NOISE_ONE 4
+#ifdef __SANITIZE_ADDRESS__
+#define NOISE_MANY 60
+#else
 #define NOISE_MANY 10
+#endif
 
 static uint16_t port;
 static tr_client *watcher;

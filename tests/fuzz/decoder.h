@@ -46,7 +46,8 @@ static heard decode(const tr_dialect *dialect, const char *bytes, size_t size, s
     static const uint16_t statuses[] = {200, 200, 200, 400, 429, 500};
     tr_decoder *decoder = NULL;
     heard heard = {.hash = 14695981039346656037U};
-    tr_op op = (how & 0x80U) == 0 ? TR_OP_CHAT : (how & 0x20U) != 0 ? TR_OP_COUNT : TR_OP_EMBED;
+    static const tr_op ops[] = {TR_OP_EMBED, TR_OP_COUNT, TR_OP_MODELS, TR_OP_LOADED};
+    tr_op op = (how & 0x80U) == 0 ? TR_OP_CHAT : ops[(how >> 4U) & 3U];
     TR_ASSERT(tr_decoder_new(dialect, op, hear, &heard, &decoder) == TR_OK);
     tr_decoder_head(decoder, statuses[how % 6]);
     tr_err err = TR_OK;

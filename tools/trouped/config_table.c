@@ -25,7 +25,8 @@ static const tri_field provider_fields[] = {
      .offset = offsetof(tr_config_provider, base_url),
      .otherwise = "",
      .example = "http://127.0.0.1:1234/v1",
-     .text = "Where it is, up to and with `/v1`; empty = the catalog's."},
+     .text = "Where it is, as docs/providers.md shows it for each kind (with `/v1` for openai's, without for "
+             "anthropic and ollama); empty = the catalog's."},
     {.name = "keys",
      .type = TRI_FIELD_TEXTS,
      .offset = offsetof(tr_config_provider, keys),
