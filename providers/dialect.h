@@ -27,6 +27,7 @@ enum {
     TR_QUIRK_NO_EMBED = 1 << 12,
     TR_QUIRK_STOP_4 = 1 << 13,       /* at most four stop strings */
     TR_QUIRK_LMSTUDIO_API = 1 << 14, /* lists, loads and unloads models by LM Studio's own API */
+    TR_QUIRK_AZURE_URL = 1 << 15,    /* a model is a deployment in the path (azure.h) */
 };
 
 typedef struct tr_encode {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "providers/azure.h"
 #include "providers/http.h"
 #include "providers/inventory.h"
 #include "providers/provider_internal.h"
@@ -198,8 +199,21 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
     /* Some variables hold a base URL with the path's "/v1" and some without. */
     bool twice = url.size > 3 && memcmp(url.ptr + url.size - 3, "/v1", 3) == 0 &&
                  strncmp(encoded.path, "/v1/", 4) == 0;
-    snprintf(ret->url, sizeof(ret->url), "%.*s%s", (int)url.size, url.ptr,
-             encoded.path + (twice ? 3 : 0));
+    bool fits = true;
+    if ((provider->row->quirks & TR_QUIRK_AZURE_URL) != 0) {
+        fits = tri_azure_url(url, tr_submit_read((const void *)submit->data).target, encoded.path,
+                             env_text("OPENAI_API_VERSION"), ret->url, sizeof(ret->url));
+    } else {
+        int size = snprintf(ret->url, sizeof(ret->url), "%.*s%s", (int)url.size, url.ptr,
+                            encoded.path + (twice ? 3 : 0));
+        fits = (size_t)size < sizeof(ret->url);
+    }
+    if (!fits) {
+        snprintf(why, why_size, "the base URL and the model's name are too long together");
+        tr_body_unref(ret->body);
+        ret->body = NULL;
+        return TR_ERR_INVALID;
+    }
     return TR_OK;
 }
 
@@ -216,6 +230,13 @@ static tr_err find_url(const tri_provider *provider, tr_str asked, char buf[TR_U
     }
     if (asked.size > 0) {
         *ret = asked;
+    }
+    if (ret->size == 0 && !provider->row->any_base_url) {
+        snprintf(why, why_size,
+                 "provider %s needs its base URL: set %s in the daemon's environment, or base_url "
+                 "in the configuration",
+                 provider->spec.name, provider->row->base_url_env);
+        return TR_ERR_INVALID;
     }
     if (ret->size == 0) {
         snprintf(why, why_size,

@@ -242,6 +242,7 @@ static void begin_answer(mock_conn *conn, char *head, tr_str path, tr_str body, 
     char why[200] = "";
     tr_str bearer = header(head, "\r\nauthorization: bearer ");
     bearer = bearer.size > 0 ? bearer : header(head, "\r\nx-api-key:");
+    bearer = bearer.size > 0 ? bearer : header(head, "\r\napi-key:");
     bearer = bearer.size > 0 ? bearer : header(head, "\r\nx-goog-api-key:");
     tr_str told = header(head, "\r\nx-mock:");
     char *query = strstr(head, "?mock=");

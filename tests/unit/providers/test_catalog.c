@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "providers/azure.h"
 #include "providers/slots.h"
 
 static tr_str str(const char *text) {
@@ -17,7 +18,7 @@ static void every_row_is_complete_and_found_by_its_name(void) {
         CU_ASSERT_PTR_EQUAL(tr_catalog_find(row->name), row);
         CU_ASSERT_PTR_NOT_NULL(tr_dialect_find(row->dialect));
         CU_ASSERT_PTR_NOT_NULL(row->key_env);
-        CU_ASSERT(row->base_url != NULL || row->any_base_url);
+        CU_ASSERT(row->base_url != NULL || row->any_base_url || row->base_url_env != NULL);
         CU_ASSERT(row->base_url == NULL || tr_base_url_valid(str(row->base_url)));
         /* A key that must be there must be to be had somewhere. */
         CU_ASSERT(row->key_need != TR_KEY_REQUIRED || row->key_page != NULL);
@@ -45,6 +46,35 @@ static void the_manual_names_every_row(void) {
         snprintf(cell, sizeof(cell), "`%s`", row->base_url_env);
         CU_ASSERT_PTR_NOT_NULL(strstr(text, cell));
         CU_ASSERT(row->base_url == NULL || strstr(text, row->base_url) != NULL);
+    }
+}
+
+static void azure_puts_the_deployment_into_the_path(void) {
+    static const struct {
+        const char *base, *model, *path, *version, *url;
+    } cases[] = {
+        {"https://r.openai.azure.com", "gpt-4o", "/chat/completions", NULL,
+         "https://r.openai.azure.com/openai/deployments/gpt-4o/chat/completions"
+         "?api-version=" TR_AZURE_VERSION_default},
+        {"https://r.openai.azure.com/", "a b/c?", "/embeddings", "2025-01-01-preview",
+         "https://r.openai.azure.com/openai/deployments/a%20b%2Fc%3F/embeddings"
+         "?api-version=2025-01-01-preview"},
+        {"https://gw.example/openai/", "d", "/chat/completions", "x&y=1",
+         "https://gw.example/openai/deployments/d/chat/completions?api-version=x%26y%3D1"},
+        {"https://r.openai.azure.com/openai/v1/", "d", "/chat/completions", "2024-10-21",
+         "https://r.openai.azure.com/openai/v1/chat/completions"},
+        {"https://r.openai.azure.com", "", "/models", NULL,
+         "https://r.openai.azure.com/openai/models?api-version=" TR_AZURE_VERSION_default},
+    };
+    char url[256];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        CU_ASSERT_TRUE(tri_azure_url(str(cases[i].base), str(cases[i].model), cases[i].path,
+                                     cases[i].version, url, sizeof(url)));
+        CU_ASSERT_STRING_EQUAL(url, cases[i].url);
+        for (size_t size = 0; size <= strlen(cases[i].url); size++) {
+            CU_ASSERT_FALSE(tri_azure_url(str(cases[i].base), str(cases[i].model), cases[i].path,
+                                          cases[i].version, url, size));
+        }
     }
 }
 
@@ -98,6 +128,7 @@ int main(void) {
     CU_pSuite suite = CU_add_suite("catalog", NULL, NULL);
     CU_ADD_TEST(suite, every_row_is_complete_and_found_by_its_name);
     CU_ADD_TEST(suite, the_manual_names_every_row);
+    CU_ADD_TEST(suite, azure_puts_the_deployment_into_the_path);
     CU_ADD_TEST(suite, base_urls_are_checked);
     CU_ADD_TEST(suite, an_origin_is_scheme_host_and_port);
     CU_ADD_TEST(suite, the_map_finds_what_was_added_and_not_removed);
