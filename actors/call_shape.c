@@ -25,7 +25,7 @@
 #define PIECE_min 512U
 
 static bool is_checked(const tri_call *c) {
-    return c->shape != NULL && strcmp(tri_call_target(c)->provider, "local") != 0;
+    return c->shape != NULL && tri_call_target(c)->structured != TR_STRUCTURED_GRAMMAR;
 }
 
 bool tri_shape_holds(const tri_call *c) {

@@ -21,9 +21,9 @@ static bool equals(tr_str text, const char *word) {
     return text.ptr != NULL && text.size == strlen(word) && memcmp(text.ptr, word, text.size) == 0;
 }
 
-static bool all_local(const tri_call *c) {
+static bool all_by_grammar(const tri_call *c) {
     for (uint32_t i = 0; i < c->targets.count; i++) {
-        if (strcmp(c->targets.items[i].provider, "local") != 0) {
+        if (c->targets.items[i].structured != TR_STRUCTURED_GRAMMAR) {
             return false;
         }
     }
@@ -71,7 +71,7 @@ static tr_err take_format(tri_call *c, const tr_json_value *format) {
 
 tr_err tri_shape_begin(tri_call *c) {
     static const char name[] = "\"response_format\"";
-    if (c->head.op != TR_OP_CHAT || all_local(c) ||
+    if (c->head.op != TR_OP_CHAT || all_by_grammar(c) ||
         memmem(c->body->bytes, c->body->size, name, sizeof name - 1) == NULL) {
         return TR_OK;
     }
@@ -227,6 +227,6 @@ tr_body *tri_shape_body(tri_call *c) {
     const tr_target *target = tri_call_target(c);
     tri_shape_reset(c->shape);
     c->shape->holds =
-        strcmp(target->provider, "local") != 0 && target->structured != TR_STRUCTURED_NATIVE;
+        target->structured != TR_STRUCTURED_GRAMMAR && target->structured != TR_STRUCTURED_NATIVE;
     return c->shape->holds ? written_anew(c) : tr_body_ref(c->body);
 }

@@ -75,6 +75,16 @@ static bool keep_structured(tr_routes *routes, const tr_structured *structured, 
     return kept != NULL;
 }
 
+static bool keep_local_structured(tr_routes *routes, const tr_structured *structured,
+                                  size_t count) {
+    tr_structured *kept = tr_zalloc((count + 1) * sizeof *kept);
+    routes->spec.local_structured = kept;
+    for (size_t i = 0; kept != NULL && i < count; i++) {
+        kept[i] = structured != NULL ? structured[i] : TR_STRUCTURED_GRAMMAR;
+    }
+    return kept != NULL;
+}
+
 static size_t count_strings(const tr_routes_spec *spec) {
     size_t count = spec->local_count + spec->provider_count + spec->alias_count + 1;
     for (size_t i = 0; i < spec->alias_count; i++) {
@@ -98,7 +108,8 @@ tr_err tr_routes_new(const tr_routes_spec *spec, tr_routes **ret) {
     routes->spec.locals = keep_all(routes, spec->locals, spec->local_count);
     routes->spec.providers = keep_all(routes, spec->providers, spec->provider_count);
     bool aliases = keep_aliases(routes, spec->aliases, spec->alias_count);
-    bool structured = keep_structured(routes, spec->structured, spec->provider_count);
+    bool structured = keep_structured(routes, spec->structured, spec->provider_count) &&
+                      keep_local_structured(routes, spec->local_structured, spec->local_count);
     bool contexts = keep_contexts(routes, spec->contexts, spec->local_count);
     routes->spec.default_model =
         keep(routes, spec->default_model != NULL ? spec->default_model : "");
@@ -133,6 +144,7 @@ void tr_routes_unref(tr_routes *routes) {
         tr_free((void *)routes->spec.providers);
         tr_free((void *)routes->spec.contexts);
         tr_free((void *)routes->spec.structured);
+        tr_free((void *)routes->spec.local_structured);
     }
     tr_free(routes->strings);
     tr_free(routes);
@@ -205,6 +217,7 @@ static tr_err to_local(const tr_routes_spec *spec, tr_str name, tr_target *ret, 
         if (same(name, spec->locals[i])) {
             tr_err err = set(ret, "local", name, why, why_size);
             ret->context = spec->contexts[i];
+            ret->structured = spec->local_structured[i];
             return err;
         }
     }

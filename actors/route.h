@@ -23,6 +23,8 @@ typedef enum tr_structured {
     TR_STRUCTURED_NATIVE,   /* it holds the model to it */
     TR_STRUCTURED_OBJECT,   /* it knows JSON objects, but no schema: by instruction and check */
     TR_STRUCTURED_INSTRUCT, /* neither */
+    TR_STRUCTURED_GRAMMAR,  /* a worker of ours, which follows a grammar: there is nothing to check
+                             */
 } tr_structured;
 
 /* Defaults of a request's limits, in milliseconds; 0 is none. */
@@ -49,7 +51,8 @@ typedef struct tr_routes_spec {
     const uint32_t *contexts; /* tokens, a local model each; 0 = not declared; NULL = none is */
     const char *const *providers;
     size_t provider_count;
-    const tr_structured *structured; /* a provider each; NULL = all native */
+    const tr_structured *structured;       /* a provider each; NULL = all native */
+    const tr_structured *local_structured; /* a local model each; NULL = all are workers of ours */
     const tr_alias *aliases;
     size_t alias_count;
     const char *default_model; /* NULL or "" = the first local model */

@@ -25,7 +25,8 @@ static const tr_server_row rows[] = {
     {.row = {.name = "managed/mlx",
              .dialect = "openai",
              .key_need = TR_KEY_OPTIONAL,
-             .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY},
+             .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY |
+                       TR_QUIRK_NO_SCHEMA},
      .command = "mlx_lm.server --model {model} " HOST_AND_PORT,
      .health = "/health",
      .install = "pip install mlx-lm",
@@ -33,7 +34,7 @@ static const tr_server_row rows[] = {
     {.row = {.name = "managed/transformers",
              .dialect = "openai",
              .key_need = TR_KEY_OPTIONAL,
-             .quirks = TR_QUIRK_NO_STREAM_OPTIONS},
+             .quirks = TR_QUIRK_NO_STREAM_OPTIONS | TR_QUIRK_NO_SCHEMA},
      .command = "transformers serve " HOST_AND_PORT " --force-model {model}",
      .health = "/health",
      .install = "pip install \"transformers[serving]\" torch",

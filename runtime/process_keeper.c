@@ -72,11 +72,9 @@ static void kill_all(pid_t server) {
 /* Ends as the server ended. */
 _Noreturn static void end_as(int status) {
     if (WIFSIGNALED(status)) {
-        struct rlimit none = {0, 0};
         struct sigaction standard = {.sa_handler = SIG_DFL};
         int number = WTERMSIG(status);
         sigset_t set;
-        setrlimit(RLIMIT_CORE, &none); /* its memory is a copy of the daemon's */
         sigaction(number, &standard, NULL);
         sigemptyset(&set);
         sigaddset(&set, number);
@@ -126,6 +124,8 @@ void tri_process_keep(int report_fd) {
     if (server < 0) {
         _exit(127);
     }
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none); /* its memory is a copy of the daemon's, with its keys */
     prctl(PR_SET_NAME, "troupe-keeper");
     let_go_of_everything();
     keep(server);

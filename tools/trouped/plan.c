@@ -12,6 +12,7 @@
 #include "actors/command.h"
 #include "providers/catalog.h"
 #include "providers/http.h"
+#include "providers/servers.h"
 #include "runtime/log.h"
 #include "tools/trouped/config_table.h"
 
@@ -276,19 +277,30 @@ static uint32_t context_of(const tr_config_local *local) {
     return told ? (uint32_t)local->context : 0;
 }
 
+static tr_structured structured_of(const tr_config_local *local) {
+    if (!tr_config_is_managed(local)) {
+        return TR_STRUCTURED_GRAMMAR;
+    }
+    bool lacks_it = (tr_server_find(local->kind)->row.quirks & TR_QUIRK_NO_SCHEMA) != 0;
+    return lacks_it ? TR_STRUCTURED_INSTRUCT : TR_STRUCTURED_NATIVE;
+}
+
 tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     size_t local_count = d->config.locals.count; /* pools change with a restart only */
     const tr_config_local *locals = d->config.locals.items;
     const char **local_names = calloc(local_count + 1, sizeof *local_names);
     uint32_t *contexts = calloc(local_count + 1, sizeof *contexts);
+    tr_structured *by = calloc(local_count + 1, sizeof *by);
     const char **provider_names = calloc(d->provider_count + 1, sizeof *provider_names);
     tr_alias *aliases = calloc(config->aliases.count + 1, sizeof *aliases);
     tr_err err = TR_ERR_NOMEM;
     tr_routes *routes = NULL;
-    if (local_names != NULL && contexts != NULL && provider_names != NULL && aliases != NULL) {
+    if (local_names != NULL && contexts != NULL && by != NULL && provider_names != NULL &&
+        aliases != NULL) {
         for (size_t i = 0; i < local_count; i++) {
             local_names[i] = locals[i].name;
             contexts[i] = context_of(&locals[i]);
+            by[i] = structured_of(&locals[i]);
         }
         for (size_t i = 0; i < d->provider_count; i++) {
             provider_names[i] = d->providers[i].name;
@@ -299,6 +311,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
             .locals = local_names,
             .local_count = local_count,
             .contexts = contexts,
+            .local_structured = by,
             .providers = provider_names,
             .provider_count = d->provider_count + 1,
             .aliases = aliases,
@@ -316,6 +329,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     }
     free(local_names);
     free(contexts);
+    free(by);
     free(provider_names);
     free(aliases);
     if (err != TR_OK) {
