@@ -160,7 +160,7 @@ static void read_file(tr_keychain *chain, uint8_t index) {
 
 void tri_keychain_refresh_locked(tr_keychain *chain) {
     bool found = false;
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         tri_source *source = &chain->sources[i];
         source->idle = found && !chain->configured;
         if (source->idle) { /* another one has the keys already */
@@ -254,7 +254,7 @@ static bool is_due(const tr_keychain *chain, uint8_t index, uint64_t now_us) {
 }
 
 static bool may_bring_one(const tr_keychain *chain, uint64_t now_us) {
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         const tri_source *source = &chain->sources[i];
         if (source->kind == TRI_KEY_COMMAND &&
             (source->run == TRI_COMMAND_RUNS || is_due(chain, i, now_us))) {
@@ -368,7 +368,7 @@ uint32_t tr_keychain_limited_ms(tr_keychain *chain, uint64_t now_us) {
 bool tr_keychain_wants_command(tr_keychain *chain, uint64_t now_us) {
     bool wants = false;
     pthread_mutex_lock(&chain->chain_mtx);
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         wants = wants || is_due(chain, i, now_us);
     }
     pthread_mutex_unlock(&chain->chain_mtx);
@@ -379,7 +379,7 @@ bool tr_keychain_next_command(tr_keychain *chain, uint64_t now_us,
                               char ret_command[TR_KEY_SOURCE_max + 1], uint32_t *ret_ticket) {
     bool found = false;
     pthread_mutex_lock(&chain->chain_mtx);
-    for (uint8_t i = 0; i < chain->count && !found; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count && !found; i++) {
         found = is_due(chain, i, now_us);
         if (found) {
             tri_source *source = &chain->sources[i];
@@ -415,7 +415,7 @@ static void took_output(tr_keychain *chain, uint8_t index, tr_str printed, const
 void tr_keychain_ran(tr_keychain *chain, uint32_t ticket, tr_str printed, const char *why,
                      uint64_t now_us) {
     pthread_mutex_lock(&chain->chain_mtx);
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         tri_source *source = &chain->sources[i];
         /* Another ticket: the sources were configured anew while it ran. */
         if (source->run == TRI_COMMAND_RUNS && source->stamp.inode == ticket) {

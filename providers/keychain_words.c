@@ -67,7 +67,7 @@ bool tr_keychain_has(tr_keychain *chain) {
 /* The variable that has the key; else, of those that could, the catalog's own. */
 static const tri_source *variable_of(const tr_keychain *chain) {
     const tri_source *first = NULL;
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         const tri_source *source = &chain->sources[i];
         bool own = chain->configured || source->name[0] == '\0' || chain->variables[1] == NULL ||
                    strcmp(source->name, chain->variables[1]) == 0;
@@ -115,7 +115,7 @@ void tr_keychain_lacks(tr_keychain *chain, char *buf, size_t size) {
     char name[TR_KEY_SOURCE_max + 16];
     buf[0] = '\0';
     pthread_mutex_lock(&chain->chain_mtx);
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         const tri_source *source = &chain->sources[i];
         if (source->why[0] != '\0' && source->kind == TRI_KEY_ENV) {
             add(buf, size, "%s%s", buf[0] != '\0' ? "; " : "", source->why);
@@ -142,7 +142,7 @@ void tr_keychain_is_out(tr_keychain *chain, uint64_t now_us, char *buf, size_t s
              : keys->count > 1      ? "s were"
                                     : " was");
     const char *gap = "";
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         size_t count = tr_keys_of(keys, i);
         if (count > 0) {
             tri_keychain_name(&chain->sources[i], name, sizeof name);
@@ -211,7 +211,7 @@ void tr_keychain_write(tr_keychain *chain, uint64_t now_us, bool optional, tr_js
                                                    : "missing");
     tr_jsonw_name(w, "keys");
     tr_jsonw_open(w, '[');
-    for (uint8_t i = 0; i < chain->count; i++) {
+    for (uint8_t i = 0; i < (uint8_t)chain->count; i++) {
         const tri_source *source = &chain->sources[i];
         if (tr_keys_of(keys, i) > 0 || chain->configured ||
             (source->store && source->why[0] != '\0' && source->stamp.there)) {

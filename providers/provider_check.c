@@ -143,7 +143,7 @@ static void ask(tr_self *self, tri_provider *provider, tri_check *check, uint32_
         request->check = check;
         check->open++;
     }
-    if (err == TR_OK) {
+    if (err == TR_OK && request != NULL) {
         request->again->pinned = key;
         err = tri_provider_send(self, provider, request, why, sizeof(why));
     }

@@ -1,5 +1,5 @@
 /* Where a provider's keys come from. */
-#include "providers/keychain.h"
+#include "providers/keychain_internal.h"
 
 #include <CUnit/Basic.h>
 #include <fcntl.h>
@@ -178,35 +178,16 @@ static bool left_out_of_cores(const void *address) {
     return left_out;
 }
 
-/* Finds the key where it lies, by looking through the process's mappings. */
 static void keys_lie_where_no_core_dump_looks(void) {
-    char line[512];
-    unsigned found = 0;
-    unsigned long from = 0;
-    unsigned long to = 0;
-    char needle[32];
-    setenv("TR_OWN_KEY", "x", 1);
-    write_file("k", "sk-vault-0123456789\n");
-    char source[160];
-    snprintf(source, sizeof source, "file:%s", path_of("k"));
-    new_chain("openai", source, NULL, NULL);
-    CU_ASSERT_NOT_EQUAL(take_at(1)[0], 'n');
-    memset(&taken, 0, sizeof taken);
-    snprintf(needle, sizeof needle, "sk-vault-%s", "0123456789");
-    FILE *file = fopen("/proc/self/maps", "re");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    while (fgets(line, sizeof line, file) != NULL) {
-        /* The vault is a private mapping of its own without a file. */
-        bool mine = strstr(line, "rw-p 00000000 00:00 0") != NULL && strchr(line, '[') == NULL;
-        if (mine && sscanf(line, "%lx-%lx ", &from, &to) == 2 && to - from < (1UL << 20) &&
-            memmem((const void *)from, to - from, needle, strlen(needle)) != NULL) {
-            found++;
-            CU_ASSERT_TRUE(left_out_of_cores((const void *)from));
-        }
-    }
-    fclose(file);
-    CU_ASSERT(found >= 1);
-    unlink(path_of("k"));
+    char here[] = "not a key";
+    setenv("TR_OWN_KEY", "sk-vault-0123456789", 1);
+    new_chain("openai", "env:TR_OWN_KEY", NULL, NULL);
+    CU_ASSERT_STRING_EQUAL(take_at(1), "sk-vault-0123456789");
+    CU_ASSERT_STRING_EQUAL(chain->vault->keys.list[0].text, "sk-vault-0123456789");
+    CU_ASSERT_TRUE(left_out_of_cores(chain->vault->keys.list[0].text));
+    CU_ASSERT_TRUE(left_out_of_cores(chain->vault->file)); /* where files are read to */
+    CU_ASSERT_FALSE(left_out_of_cores(here));
+    unsetenv("TR_OWN_KEY");
 }
 
 int main(void) {
