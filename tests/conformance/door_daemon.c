@@ -46,9 +46,9 @@ static tr_stream *open_stream(tr_client *client, const door_run *run, size_t i) 
 
 static uint8_t finish_of(const char *name) {
     static const char *const names[] = {"", "stop", "length", "tool_calls", "content_filter"};
-    for (uint8_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(names[i], name) == 0) {
-            return i;
+            return (uint8_t)i;
         }
     }
     return TR_FINISH_OTHER;
@@ -56,8 +56,7 @@ static uint8_t finish_of(const char *name) {
 
 static void read_stream(tr_stream *stream, door_run *run, size_t i) {
     tr_chunk chunk;
-    tr_err err = TR_OK;
-    while ((err = tr_stream_next(stream, 60000, &chunk)) == TR_OK) {
+    while (tr_stream_next(stream, 60000, &chunk) == TR_OK) {
         tr_piece piece = {.kind = (tr_delta_kind)chunk.kind,
                           .choice = chunk.choice,
                           .tool = chunk.tool,
