@@ -36,7 +36,8 @@ typedef struct tr_catalog_row {
     const char *key_header; /* NULL = "Authorization" with the prefix "Bearer " */
     const char *token_env;  /* in its place: a token, which goes as Bearer; or NULL */
     uint32_t quirks;
-    bool any_base_url;      /* a request may bring its own base URL */
+    uint32_t embed_tokens_max; /* of one embed request, all texts together; 0 = not known */
+    bool any_base_url;         /* a request may bring its own base URL */
     const char *check_path; /* asked in place of "/models" to check a key, where that needs none */
     const char *key_page;   /* where a person gets a key; NULL = nowhere */
     tr_catalog_header headers[2];

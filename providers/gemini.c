@@ -111,7 +111,7 @@ static tr_err check(const tr_encode *in, char *ret_why, size_t why_size) {
     if (in->chat->input_count > INPUTS_max) {
         snprintf(ret_why, why_size, "provider %s embeds at most %d texts in one request",
                  in->provider, INPUTS_max);
-        return TR_ERR_UNSUPPORTED;
+        return TR_ERR_TOO_LARGE; /* who asked may send parts */
     }
     return TR_OK;
 }

@@ -135,6 +135,23 @@ static tr_err check(const tri_provider *provider, const tr_msg *submit, char *wh
     return TR_OK;
 }
 
+/* Who sends too much at once is told before it costs anything: a client then sends parts. No token
+ * has less than three bytes on the whole, so that what passes here is seldom refused there. */
+static tr_err check_embed(const tri_provider *provider, const tr_chat *chat, char *why,
+                          size_t why_size) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < chat->input_count; i++) {
+        bytes += chat->inputs[i].size;
+    }
+    uint32_t max = provider->row->embed_tokens_max;
+    if (max > 0 && chat->input_count > 1 && bytes / 3 > max) {
+        snprintf(why, why_size, "provider %s embeds at most %u tokens in one request",
+                 provider->spec.name, (unsigned)max);
+        return TR_ERR_TOO_LARGE;
+    }
+    return TR_OK;
+}
+
 static tr_err encode(const tri_provider *provider, const tr_msg *submit, tri_outgoing *out,
                      tr_encoded *ret, char *why, size_t why_size) {
     const tr_submit *head = (const void *)submit->data;
@@ -157,7 +174,8 @@ static tr_err encode(const tri_provider *provider, const tr_msg *submit, tri_out
         return err;
     }
     in.chat = chat;
-    err = provider->dialect->encode(&in, ret, why, why_size);
+    err = in.op == TR_OP_EMBED ? check_embed(provider, chat, why, why_size) : TR_OK;
+    err = err == TR_OK ? provider->dialect->encode(&in, ret, why, why_size) : err;
     tr_chat_free(chat);
     return err;
 }

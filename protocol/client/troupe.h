@@ -269,9 +269,10 @@ TR_MUST_USE tr_err tr_client_cancel(tr_client *client, uint64_t id);
 
 /* ---- Embeddings, counting, models, control: these block -------------------------------------- */
 
-/* Embeds `n` texts (1 to 2048): *ret is n rows of *ret_dim floats, one after the other; free it
- * with tr_memory_free. A failure of the model is returned (there is no result to ask); otherwise as
- * tr_ask. */
+/* Embeds `n` texts, 1 or more, in as many requests as the provider's limits make of them, side by
+ * side: *ret is n rows of *ret_dim floats in the texts' order; free it with tr_memory_free. A
+ * failure of the model is returned (there is no result to ask), and its sentence names the texts
+ * that it is about when there were several requests; otherwise as tr_ask. */
 TR_MUST_USE tr_err tr_embed(tr_client *client, const tr_options *options, const char *const *texts,
                             size_t n, float **ret, size_t *ret_dim);
 /* The tokens of the prompt; *ret_exact false = estimated. Errors as tr_embed. */

@@ -221,6 +221,41 @@ static void embeddings_and_counts_are_the_providers(void) {
     close_stage();
 }
 
+/* Gemini takes 100 texts at once. */
+static void embeddings_are_split_to_what_a_provider_takes(void) {
+    enum { COUNT = 2500, DIM = 6 };
+    static char words[COUNT][16];
+    static const char *texts[COUNT];
+    open_stage();
+    tr_client *client = tr_stage_client();
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(words[i], sizeof words[i], "text %d", i);
+        texts[i] = words[i];
+    }
+    for (size_t p = 0; p < 2; p++) {
+        char model[128];
+        tr_options options = TR_OPTIONS_INIT;
+        float *rows = NULL, *one = NULL;
+        size_t dim = 0;
+        snprintf(model, sizeof model, "%s/mock:dim=%d", providers[p], DIM);
+        options.model = model;
+        CU_ASSERT_EQUAL_FATAL(tr_embed(client, &options, texts, COUNT, &rows, &dim), TR_OK);
+        CU_ASSERT_EQUAL(dim, DIM);
+        for (int i = 0; i < COUNT; i += 499) {
+            CU_ASSERT_EQUAL_FATAL(tr_embed(client, &options, texts + i, 1, &one, &dim), TR_OK);
+            CU_ASSERT_EQUAL(memcmp(one, rows + (size_t)i * DIM, DIM * sizeof *one), 0);
+            tr_memory_free(one);
+        }
+        tr_memory_free(rows);
+        snprintf(model, sizeof model, "%s/mock:status=401", providers[p]);
+        CU_ASSERT_EQUAL(tr_embed(client, &options, texts, COUNT, &rows, &dim), TR_ERR_AUTH);
+        CU_ASSERT_PTR_NOT_NULL(
+            strstr(tr_client_error(), p == 0 ? "texts 0 to 2047: " : "texts 0 to 63: "));
+    }
+    tr_client_close(client);
+    close_stage();
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"a_stream_and_a_whole_answer_say_the_same", a_stream_and_a_whole_answer_say_the_same},
@@ -228,6 +263,8 @@ int main(void) {
         {"every_fault_has_its_end", every_fault_has_its_end},
         {"geminis_advice_to_wait_arrives", geminis_advice_to_wait_arrives},
         {"embeddings_and_counts_are_the_providers", embeddings_and_counts_are_the_providers},
+        {"embeddings_are_split_to_what_a_provider_takes",
+         embeddings_are_split_to_what_a_provider_takes},
         CU_TEST_INFO_NULL};
     return tr_stage_main("dialects", tests);
 }
