@@ -108,8 +108,10 @@ tr_err tr_routes_new(const tr_routes_spec *spec, tr_routes **ret) {
     routes->spec.locals = keep_all(routes, spec->locals, spec->local_count);
     routes->spec.providers = keep_all(routes, spec->providers, spec->provider_count);
     bool aliases = keep_aliases(routes, spec->aliases, spec->alias_count);
-    bool structured = keep_structured(routes, spec->structured, spec->provider_count) &&
-                      keep_local_structured(routes, spec->local_structured, spec->local_count);
+    /* Both, whatever becomes of the first: until then the pointer is the caller's. */
+    bool structured = keep_structured(routes, spec->structured, spec->provider_count);
+    structured =
+        keep_local_structured(routes, spec->local_structured, spec->local_count) && structured;
     bool contexts = keep_contexts(routes, spec->contexts, spec->local_count);
     routes->spec.default_model =
         keep(routes, spec->default_model != NULL ? spec->default_model : "");
