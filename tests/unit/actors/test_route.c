@@ -250,9 +250,31 @@ static void failed_allocations_leave_nothing(void) {
     }
 }
 
+static void a_managed_servers_answers_are_checked_and_a_workers_are_not(void) {
+    static const char *const locals[] = {"ours", "theirs"};
+    static const tr_structured by[] = {TR_STRUCTURED_GRAMMAR, TR_STRUCTURED_INSTRUCT};
+    tr_routes_spec spec = {.locals = locals, .local_count = 2};
+    char why[256];
+    for (int given = 0; given < 2; given++) {
+        tr_routes *routes = NULL;
+        tr_target ours, theirs;
+        spec.local_structured = given == 1 ? by : NULL;
+        CU_ASSERT_EQUAL_FATAL(tr_routes_new(&spec, &routes), TR_OK);
+        CU_ASSERT_EQUAL(
+            tr_route(routes, (tr_str){"ours", 4}, (tr_str){"", 0}, &ours, why, sizeof why), TR_OK);
+        CU_ASSERT_EQUAL(
+            tr_route(routes, (tr_str){"theirs", 6}, (tr_str){"", 0}, &theirs, why, sizeof why),
+            TR_OK);
+        CU_ASSERT_EQUAL(ours.structured, TR_STRUCTURED_GRAMMAR);
+        CU_ASSERT_EQUAL(theirs.structured, by[given == 1 ? 1 : 0]);
+        tr_routes_unref(routes);
+    }
+}
+
 int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(first_slash_parts_provider_and_model),
+        PUPPET_TEST(a_managed_servers_answers_are_checked_and_a_workers_are_not),
         PUPPET_TEST(bare_name_is_an_alias_before_a_local_model),
         PUPPET_TEST(no_name_is_the_default_model_or_the_first_local_one),
         PUPPET_TEST(provider_beside_the_name_takes_the_whole_name_as_model),
