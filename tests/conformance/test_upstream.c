@@ -34,7 +34,7 @@
 static replay_server *server;
 static tr_daemon *daemon_now;
 static tr_client *client;
-static uint32_t first_token_ms = 1000;
+static uint32_t first_token_ms = 10000;
 
 /* ---- what a provider says, and what a caller must hear ---- */
 
@@ -261,7 +261,7 @@ static tr_result *ask(const char *provider, const char *prompt, uint32_t retries
     options.model = model;
     options.retries = retries;
     options.first_token_ms = first_token_ms;
-    options.idle_ms = 1000;
+    options.idle_ms = first_token_ms;
     options.connect_ms = 3000;
     CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, prompt, &result), TR_OK);
     CU_ASSERT_PTR_NULL(strstr(tr_result_message(result), KEY));
@@ -316,6 +316,7 @@ static void each_is_told_by_its_right_name_in_time(void) {
         char site[64];
         size_t open = replay_server_open(server);
         say(i, plan);
+        first_token_ms = plan->pause_ms > 0 ? 1000 : 10000; /* nobody else is to run into it */
         long began = now_ms();
         tr_result *result = ask_slot(i, "Hi", 0);
         long took = now_ms() - began;
@@ -325,9 +326,9 @@ static void each_is_told_by_its_right_name_in_time(void) {
                  (unsigned)replay_server_port(server, i));
         bool named = strstr(tr_result_message(result), site) != NULL;
         CU_ASSERT_TRUE(!plan->names_server || named);
-        CU_ASSERT_TRUE(took < 5000);
+        CU_ASSERT_TRUE(took < 9000);
         CU_ASSERT_EQUAL(tr_result_attempts(result), 1);
-        if ((plan->names_server && !named) || took >= 5000) {
+        if ((plan->names_server && !named) || took >= 9000) {
             printf("\n    %s (%ld ms): \"%s\"", plan->name, took, tr_result_message(result));
         }
         tr_result_free(result);
@@ -415,7 +416,6 @@ static void a_stale_connection_costs_no_attempt(void) {
 static void a_large_request_is_refused_before_it_was_read(void) {
     static char prompt[8U << 20];
     memset(prompt, 'a', sizeof(prompt) - 1);
-    first_token_ms = 10000; /* so much takes a busy machine its time */
     say(PLANS, &(plan){.says = "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n"
                                "Connection: close\r\n\r\n{}",
                        .early = true});
@@ -447,7 +447,6 @@ static void say_event(size_t slot, size_t size) {
 static void an_event_may_have_16_mib_and_no_more(void) {
     enum { MOST = 16 * 1024 * 1024, LINE = 6 }; /* "data: " is of the line */
     say_event(PLANS, MOST - LINE);
-    first_token_ms = 10000; /* so much takes a busy machine its time */
     tr_result *result = ask_slot(PLANS, "Hi", 0);
     expect(result, "16 MiB", TR_OK, "");
     CU_ASSERT_TRUE(strlen(tr_result_text(result)) > MOST - 200);
