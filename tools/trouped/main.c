@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -167,6 +168,15 @@ static int serve(tr_daemon_options *options, int ready_fd) {
     return failed ? 1 : 0;
 }
 
+/* A stream is a descriptor, and a shell's usual 1,024 are for programs that use select(2). */
+static void allow_all_files(void) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 int main(int argc, char **argv) {
     enum { CONFIG = 256, CHECK, PRINT, DOCUMENT, WORKER, READY, VERSION, HELP };
     static const struct option options[] = {
@@ -183,6 +193,7 @@ int main(int argc, char **argv) {
     /* Large requests get pages of their own, and give them back when they end: left alone, glibc
      * learns from the first one to keep them (mallopt(3), M_MMAP_THRESHOLD). */
     mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+    allow_all_files();
     tr_daemon_options daemon = TR_DAEMON_OPTIONS_INIT;
     bool only_check = false;
     bool print = false;
