@@ -465,7 +465,9 @@ static void add_rest(tri_grammar_writer *w, uint32_t node, uint32_t from, bool b
         }
     }
     tri_grammar_add(w, first ? "" : " | ");
-    tri_grammar_add(w, begun ? "%s-w" : "", w->rule);
+    if (begun) {
+        tri_grammar_add(w, "%s-w", w->rule);
+    }
 }
 
 /* The rules of an object's members, beside the rule of its node. */

@@ -34,6 +34,7 @@ void tri_grammar_refuse(tri_grammar_writer *w, uint32_t node, const char *keywor
 
 bool tri_grammar_number_ends(const tri_schema_node *n);
 void tri_grammar_add_string(tri_grammar_writer *w, uint32_t node);
+void tri_grammar_add_pattern(tri_grammar_writer *w, uint32_t node);
 void tri_grammar_add_number(tri_grammar_writer *w, uint32_t node);
 void tri_grammar_add_bool(tri_grammar_writer *w, uint32_t node);
 void tri_grammar_add_null(tri_grammar_writer *w, uint32_t node);

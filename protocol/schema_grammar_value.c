@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "protocol/schema_grammar_internal.h"
-#include "protocol/schema_pattern.h"
 
 enum { length_cap = 1000, length_most = 2000, free_depth = 6, digits_max = 15 };
 #define NUMBER_max 999999999999999LL /* as many digits as a double holds */
@@ -19,6 +18,10 @@ void tri_grammar_add_string(tri_grammar_writer *w, uint32_t node) {
     const tri_schema_node *n = &w->schema->nodes[node];
     int64_t least = n->length_min > 0 ? n->length_min : 0;
     w->string_used = true;
+    if (n->pattern != NULL) {
+        tri_grammar_add_pattern(w, node);
+        return;
+    }
     if (n->length_max >= 0 && n->length_max < least) {
         tri_grammar_refuse(w, node, "maxLength", "it is less than minLength");
     } else if (least > length_most) {

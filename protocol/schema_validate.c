@@ -12,6 +12,7 @@
 #include "protocol/schema.h"
 #include "protocol/limits.h"
 #include "protocol/schema_internal.h"
+#include "protocol/schema_pattern.h"
 
 /* Where in the value: a list up to its root. */
 typedef struct place {
@@ -225,6 +226,20 @@ static int64_t characters(tr_str text) {
     return count;
 }
 
+static tr_err check_pattern(checker *c, const tri_schema_node *n, const tr_json_value *value,
+                            const place *at) {
+    tr_err err =
+        tri_pattern_match(n->pattern, tr_json_string(value), &c->steps, TR_SCHEMA_STEPS_max);
+    if (err != TR_ERR_INVALID) {
+        return err;
+    }
+    tr_str pattern = tr_json_raw(tr_json_get(n->value, "pattern"));
+    char got[64] = "";
+    add_raw(got, sizeof got, value);
+    return fault(c, at, "expected a string that matches %.*s, got %s",
+                 (int)(pattern.size < 100 ? pattern.size : 100), pattern.ptr, got);
+}
+
 static tr_err check_string(checker *c, const tri_schema_node *n, const tr_json_value *value,
                            const place *at) {
     tr_str text = tr_json_string(value);
@@ -240,7 +255,7 @@ static tr_err check_string(checker *c, const tri_schema_node *n, const tr_json_v
         return fault(c, at, "expected at most %lld characters, got %lld", (long long)n->length_max,
                      (long long)length);
     }
-    return TR_OK;
+    return n->pattern != NULL ? check_pattern(c, n, value, at) : TR_OK;
 }
 
 static tr_err check_number(checker *c, const tri_schema_node *n, const tr_json_value *value,
@@ -374,7 +389,7 @@ static tr_err check_alternatives(checker *c, tri_span span, bool exactly_one,
         c->quiet = true;
         tr_err err = check(c, c->schema->list[span.first + i], value, at);
         c->quiet = quiet;
-        if (err == TR_ERR_TOO_LARGE) {
+        if (err != TR_OK && err != TR_ERR_INVALID) {
             return err;
         }
         if (err == TR_OK) {
@@ -474,6 +489,9 @@ tr_err tr_schema_check(const tr_schema *schema, const tr_json_value *value, char
                  "checking it against the schema takes more than %d steps: let alternatives in the "
                  "schema be fewer",
                  TR_SCHEMA_STEPS_max);
+    }
+    if (err == TR_ERR_NOMEM) {
+        snprintf(c.why, sizeof c.why, "out of memory");
     }
     if (err != TR_OK && why_size > 0) {
         snprintf(ret_why, why_size, "%s", c.why);

@@ -21,6 +21,8 @@ static const struct {
     {"interval", UNIT_TIME, offsetof(mock_plan, interval_us), 0, "between tokens: 20ms, 1s"},
     {"first", UNIT_TIME, offsetof(mock_plan, first_us), 0, "before the status line"},
     {"echo", UNIT_FLAG, offsetof(mock_plan, echo), 0, "the answer is the last message's text"},
+    {"json", UNIT_COUNT, offsetof(mock_plan, json), 0,
+     "the answer is JSON, {\"n\": 1}; 2 = only when corrected, before {\"n\": \"one\"}; 3 = never"},
     {"reasoning", UNIT_COUNT, offsetof(mock_plan, reasoning), 0, "tokens of reasoning before it"},
     {"tools", UNIT_FLAG, offsetof(mock_plan, tools), 0, "the answer is a tool call"},
     {"converse", UNIT_FLAG, offsetof(mock_plan, converse), 0,

@@ -16,7 +16,7 @@ typedef struct mock_plan {
     uint64_t tokens, bytes, reasoning, dim;
     uint64_t interval_us, first_us;
     uint64_t status, times, retry_after, retry_after_ms, should_retry;
-    uint64_t cut, stall, die, error_mid, garbage, slow_read;
+    uint64_t cut, stall, die, json, error_mid, garbage, slow_read;
     uint64_t nodone, nofinish, nousage, crlf, reset, html, json_error, echo, tools, converse, split;
     uint64_t stamp, told;
 } mock_plan;

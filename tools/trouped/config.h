@@ -30,6 +30,7 @@ typedef struct tr_config_provider {
     uint64_t at_once;
     uint64_t rpm, tpm, burst; /* 0 = no limit; burst 0 = what a second brings */
     bool adaptive;
+    const char *structured; /* how answers come to follow a JSON schema: see tr_structured */
 } tr_config_provider;
 
 typedef struct tr_config_local {

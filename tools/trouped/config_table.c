@@ -82,6 +82,17 @@ static const tri_field provider_fields[] = {
      .text = "Find out how many of at_once the provider bears: half as many after it said that "
              "they are too many (429, 503, 529), a tenth fewer when first tokens come late, one "
              "more after each round that went well."},
+    {.name = "structured",
+     .type = TRI_FIELD_CHOICE,
+     .offset = offsetof(tr_config_provider, structured),
+     .otherwise = "auto",
+     .example = "instruct",
+     .at_reload = true,
+     .choices = "auto|native|object|instruct",
+     .text =
+         "How an answer comes to follow a JSON schema: the provider sees to it (native), or the "
+         "schema goes as an instruction and the answer is checked and corrected once, with the "
+         "provider's JSON mode (object) or without (instruct); auto = as the catalog says."},
 };
 static const tri_section provider_section = {
     .fields = provider_fields,

@@ -285,6 +285,20 @@ static tr_structured structured_of(const tr_config_local *local) {
     return lacks_it ? TR_STRUCTURED_INSTRUCT : TR_STRUCTURED_NATIVE;
 }
 
+/* The configuration's word, or the catalog's. */
+static tr_structured provider_structured(const tr_config *config,
+                                         const tr_provider_spec *provider) {
+    const tr_config_provider *given = tri_plan_configured(config, provider->name);
+    const char *word = given != NULL ? given->structured : "auto";
+    const tr_catalog_row *row = tr_catalog_find(provider->kind);
+    bool lacks = row != NULL && (row->quirks & TR_QUIRK_NO_SCHEMA) != 0;
+    return strcmp(word, "native") == 0     ? TR_STRUCTURED_NATIVE
+           : strcmp(word, "object") == 0   ? TR_STRUCTURED_OBJECT
+           : strcmp(word, "instruct") == 0 ? TR_STRUCTURED_INSTRUCT
+           : lacks                         ? TR_STRUCTURED_OBJECT
+                                           : TR_STRUCTURED_NATIVE;
+}
+
 tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     size_t local_count = d->config.locals.count; /* pools change with a restart only */
     const tr_config_local *locals = d->config.locals.items;
@@ -292,6 +306,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     uint32_t *contexts = calloc(local_count + 1, sizeof *contexts);
     tr_structured *by = calloc(local_count + 1, sizeof *by);
     const char **provider_names = calloc(d->provider_count + 1, sizeof *provider_names);
+    tr_structured structured[TRI_PROVIDERS_max + 1] = {TR_STRUCTURED_NATIVE};
     tr_alias *aliases = calloc(config->aliases.count + 1, sizeof *aliases);
     tr_err err = TR_ERR_NOMEM;
     tr_routes *routes = NULL;
@@ -304,6 +319,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
         }
         for (size_t i = 0; i < d->provider_count; i++) {
             provider_names[i] = d->providers[i].name;
+            structured[i] = provider_structured(config, &d->providers[i]);
         }
         provider_names[d->provider_count] = "echo";
         tri_config_aliases(config, aliases);
@@ -312,6 +328,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
             .local_count = local_count,
             .contexts = contexts,
             .local_structured = by,
+            .structured = structured,
             .providers = provider_names,
             .provider_count = d->provider_count + 1,
             .aliases = aliases,

@@ -43,6 +43,7 @@ static const row rows[] = {
     {TR_ERR_FORKED, false, false, false, false},
     {TR_ERR_IO, false, true, false, false},
     {TR_ERR_BUG, false, false, false, false},
+    {TR_ERR_SCHEMA, false, false, false, false}, /* corrected once, elsewhere */
 };
 #define ROWS (sizeof rows / sizeof *rows)
 

@@ -70,6 +70,11 @@ static const char *const schemas[] = {
     "{\"minLength\":2,\"maxLength\":4}",
     "{\"type\":\"string\",\"minLength\":2}",
     "{\"properties\":{\"a\":{\"items\":{\"minimum\":3}}}}",
+    "{\"type\":\"string\",\"pattern\":\"^[a-z]+-\\\\d{2,4}$\"}",
+    "{\"type\":\"string\",\"pattern\":\"^[^a-z]{1,5}(\\\"|\\\\\\\\|\\\\n)?.?$\"}",
+    "{\"type\":\"string\",\"pattern\":\"^(ab|c\\\\s)*\\\\W$\"}",
+    "{\"type\":\"string\",\"pattern\":\"x\"}",
+    "{\"type\":\"string\",\"pattern\":\"^$\"}",
 };
 
 /* --- random sentences of a grammar --- */
@@ -311,6 +316,8 @@ static void what_a_grammar_cannot_say_is_refused_by_place(void) {
         {"{\"type\":\"string\",\"minLength\":5,\"maxLength\":4}", "/maxLength: "},
         {"{\"type\":\"array\",\"minItems\":5000}", "/minItems: "},
         {"{\"not\":{}}", "/not: "},
+        {"{\"type\":\"string\",\"pattern\":\"a\",\"maxLength\":3}", "/pattern: "},
+        {"{\"type\":\"string\",\"pattern\":\"^\\u0001$\"}", "/pattern: it has a character"},
         {"false", "/: no text can follow"},
         {"{\"properties\":{\"a\":{\"$ref\":\"#\"}},\"required\":[\"a\"],\"type\":\"object\"}",
          "/: no text can follow"},

@@ -142,6 +142,79 @@ static void a_schema_may_contain_itself(void) {
     follows("{\"items\":{\"$ref\":\"#\"},\"type\":[\"array\",\"null\"]}", "[[null,[]]]");
 }
 
+static bool matches(const char *pattern, const char *text) {
+    char schema[512], json[512];
+    tr_jsonw w;
+    char *written = NULL;
+    size_t size = 0;
+    tr_jsonw_init(&w);
+    tr_jsonw_text(&w, pattern);
+    CU_ASSERT_EQUAL_FATAL(tr_jsonw_take(&w, &written, &size), TR_OK);
+    snprintf(schema, sizeof schema, "{\"pattern\":%s}", written);
+    free(written);
+    tr_jsonw_init(&w);
+    tr_jsonw_text(&w, text);
+    CU_ASSERT_EQUAL_FATAL(tr_jsonw_take(&w, &written, &size), TR_OK);
+    snprintf(json, sizeof json, "%s", written);
+    free(written);
+    return validate(schema, json) == TR_OK;
+}
+
+static void patterns_match_as_regular_expressions(void) {
+    static const struct {
+        const char *pattern, *yes, *no;
+    } cases[] = {
+        {"b+c", "abbcd", "abd"},
+        {"^b", "bc", "ab"},
+        {"b$", "ab", "ba"},
+        {"^$", "", "a"},
+        {"^(ab|cd)*$", "abcdab", "abc"},
+        {"^[a-c_-]{2,3}$", "a-c", "abca"},
+        {"^[^a-c]+$", "xyz", "xyb"},
+        {"^\\d{4}-(0[1-9]|1[0-2])-\\d\\d$", "2026-11-25", "2026-13-25"},
+        {"^\\w+@\\w+\\.[a-z]{2,}$", "me@example.org", "me@example"},
+        {"^\\S+\\s\\S+$", "two words", "one"},
+        {"^.\\u00e9$", "x\xc3\xa9", "\n\xc3\xa9"},
+        {"^(?:a?){20}$", "aaaaaaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaaaa"},
+        {"^(a*)*b$", "aaaaaaaaaaaaaaaaaaaaaaaaab", "aaaaaaaaaaaaaaaaaaaaaaaaaa"},
+        {"^\\$\\{\\}\\\\$", "${}\\", "${}"},
+        {"^[\\d.,]+?$", "1.000,5", "1;0"},
+        {"^a{0}$", "", "a"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (!matches(cases[i].pattern, cases[i].yes) || matches(cases[i].pattern, cases[i].no)) {
+            printf("%s: %s\n", cases[i].pattern, why);
+            CU_FAIL("a pattern matches wrongly");
+        }
+    }
+    fails("{\"pattern\":\"^a$\"}", "\"b\"",
+          "at the top: expected a string that matches \"^a$\", got \"b\"");
+    static const char *const unknown[] = {
+        "(?=a)",
+        "(?<n>a)",
+        "\\\\bword",
+        "(a)\\\\1",
+        "a^b",
+        "a$b",
+        "^a|b$",
+        "[b-a]",
+        "(a",
+        "a)",
+        "a{2001}",
+        "*a",
+        "a{3,2}",
+        "((((a{99}){99}){99}){99})",
+        "[^\\\\D]",
+        "\\\\ud800",
+        "((((){1000}){1000}){1000}){1000}",
+    };
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        char schema[256];
+        snprintf(schema, sizeof schema, "{\"pattern\":\"%s\"}", unknown[i]);
+        refused(schema, TR_ERR_UNSUPPORTED, "/pattern: ");
+    }
+}
+
 static void what_is_outside_the_subset_is_named_with_its_place(void) {
     refused("{\"properties\":{\"a\":{\"not\":{}}}}", TR_ERR_UNSUPPORTED, "/properties/a/not: ");
     refused("{\"items\":{\"$ref\":\"#/$defs/x\"},\"$defs\":{\"x\":{\"anyOf\":[{\"if\":{}}]}}}",
@@ -218,6 +291,7 @@ int main(void) {
         T(alternatives_tell_of_the_one_that_came_closest),
         T(a_schema_may_contain_itself),
         T(what_is_outside_the_subset_is_named_with_its_place),
+        T(patterns_match_as_regular_expressions),
         T(hostile_schemas_are_bounded),
         T(a_lenient_reading_leaves_out_what_it_does_not_know),
         T(annotations_are_left_alone),
