@@ -136,6 +136,11 @@ static tr_err set_targets(tr_self *self, tri_call *c, const tr_submit_view *view
         /* A base URL is one server's: nobody else is asked in its place. */
         c->targets.count = view->base_url.size > 0 ? 1 : c->targets.count;
         set_order(self, c);
+        if ((c->head.flags & TR_SUBMIT_SHOW) != 0) {
+            c->targets.count = 1; /* the first would be asked: it is what is shown */
+            c->head.attempts = 1;
+            c->head.flags &= (uint16_t)~TR_SUBMIT_HEDGE;
+        }
         set_second(c);
     }
     return err;

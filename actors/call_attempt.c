@@ -13,6 +13,7 @@
 
 #include "actors/call_shape.h"
 #include "protocol/assert.h"
+#include "protocol/tokens.h"
 #include "runtime/log.h"
 #include "runtime/memory.h"
 
@@ -23,9 +24,6 @@
 
 /* Deaths of workers that one request may write into the log. */
 #define RESUMES_LOGGED 5U
-
-/* For the reservation of tokens, before anybody has counted them. */
-#define BYTES_PER_TOKEN 4U
 
 /* From SUBMIT to the attempt's first delta; 0 = none came. */
 static uint32_t first_ms(const tri_call *c) {
@@ -110,6 +108,13 @@ tr_err tri_call_gate_down(tr_self *self, tri_call *c) {
     return c->state == TRI_CALL_RESERVING ? without_gate(self, c) : TR_OK;
 }
 
+/* What the attempt will take of a rate of tokens; counting a prompt takes none. */
+static uint32_t estimate(const tri_call *c) {
+    return c->head.op == TR_OP_COUNT
+               ? 0
+               : clamp(tr_tokens_of_body(c->body->bytes, c->body->size), UINT32_MAX);
+}
+
 /* RESERVE; NULL when out of memory. */
 static tr_msg *reserve_message(tr_self *self, const tri_call *c) {
     const tr_target *target = tri_call_target(c);
@@ -120,7 +125,7 @@ static tr_msg *reserve_message(tr_self *self, const tri_call *c) {
     }
     *(tr_reserve *)msg->data = (tr_reserve){
         .remaining_ms = tri_call_remaining_ms(self, c),
-        .tokens = clamp(c->body->size / BYTES_PER_TOKEN + 1, UINT32_MAX),
+        .tokens = estimate(c),
         .priority = c->head.priority,
         .resumes = (uint8_t)(c->resumes < UINT8_MAX ? c->resumes : UINT8_MAX),
         .mid_answer = c->token_count > 0,
@@ -135,7 +140,21 @@ static tr_msg *reserve_message(tr_self *self, const tri_call *c) {
     return msg;
 }
 
+/* A request that is only shown takes nothing of a provider: it goes past the limiter. */
+static tr_err show(tr_self *self, tri_call *c) {
+    char name[TR_ACTOR_NAME_max + 1];
+    snprintf(name, sizeof name, "provider:%.40s:%u", tri_call_target(c)->provider,
+             (unsigned)tr_self_shard(self));
+    tr_id backend = tr_whereis(tr_self_node(self), name);
+    return backend == TR_ID_NONE ? without_gate(self, c)
+                                 : tri_call_granted(self, c, &(tr_granted){.backend = backend});
+}
+
 tr_err tri_call_knock(tr_self *self, tri_call *c) {
+    if ((c->head.flags & TR_SUBMIT_SHOW) != 0 &&
+        strncmp(tri_call_target(c)->gate, "limiter:", strlen("limiter:")) == 0) {
+        return show(self, c);
+    }
     c->gate = tr_whereis(tr_self_node(self), tri_call_target(c)->gate);
     if (c->gate == TR_ID_NONE) {
         return without_gate(self, c);

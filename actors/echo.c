@@ -285,6 +285,9 @@ static tr_err submitted(tr_self *self, echo *e, const tr_msg *msg) {
     if (submit->op != TR_OP_CHAT || msg->body == NULL) {
         return refuse(self, msg, TR_ERR_UNSUPPORTED, "the echo provider only chats");
     }
+    if ((submit->flags & TR_SUBMIT_SHOW) != 0) {
+        return refuse(self, msg, TR_ERR_UNSUPPORTED, "the echo provider sends nothing to anybody");
+    }
     char why[256];
     tr_chat *chat;
     tr_err err =

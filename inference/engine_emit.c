@@ -82,6 +82,10 @@ static bool emit_next(tr_engine *engine, tri_seq *seq, bool *ret_last) {
     }
     /* A resumed stream's text may have been sent beyond where a stop string now ends it. */
     size_t sent = text->sent_size < size ? text->sent_size : size;
+    if (size - sent > TR_DELTA_TEXT_max) { /* a prompt that is shown comes as one */
+        size = sent + tr_utf8_cut(text->bytes + sent, size - sent, TR_DELTA_TEXT_max);
+        *ret_last = false;
+    }
     size_t count = tokens > text->sent_tokens ? tokens - text->sent_tokens : 0;
     if (size == sent && count < silent_tokens_max) {
         return true; /* tokens without text wait for some */

@@ -219,6 +219,28 @@ static tr_err prepare_count(const tr_engine *engine, tri_seq *seq, char *ret_why
     return err;
 }
 
+/* In place of an answer the prompt, as the model would get it. */
+static tr_err prepare_show(const tr_engine *engine, tri_seq *seq, char *ret_why) {
+    llama_token *tokens = NULL;
+    size_t count = 0;
+    tri_tools *tools = NULL;
+    tr_err err = tri_tools_new(seq->chat, &tools, ret_why);
+    if (err == TR_OK) {
+        err = tri_engine_prompt(engine, seq->chat, tools, &tokens, &count, ret_why);
+    }
+    tri_tools_free(tools);
+    for (size_t i = 0; err == TR_OK && i < count; i++) {
+        char piece[piece_size];
+        int32_t size = llama_token_to_piece(engine->vocab, tokens[i], piece, piece_size, 0, true);
+        err = size < 0 ? TR_ERR_SERVER : tri_text_add(&seq->text, piece, (size_t)size);
+    }
+    tr_free(tokens);
+    if (err == TR_OK) {
+        tri_seq_finish(seq, TR_FINISH_STOP);
+    }
+    return err;
+}
+
 tr_err tri_seq_prepare(const tr_engine *engine, tri_seq *seq, const tr_submit *submit,
                        const int32_t *resume, char *ret_why) {
     ret_why[0] = '\0';
@@ -229,7 +251,9 @@ tr_err tri_seq_prepare(const tr_engine *engine, tri_seq *seq, const tr_submit *s
                      engine->model_name);
             return TR_ERR_UNSUPPORTED;
         }
-        return prepare_chat(engine, seq, submit, resume, ret_why);
+        return (submit->flags & TR_SUBMIT_SHOW) != 0
+                   ? prepare_show(engine, seq, ret_why)
+                   : prepare_chat(engine, seq, submit, resume, ret_why);
     case TR_OP_COUNT:
         return prepare_count(engine, seq, ret_why);
     case TR_OP_EMBED:

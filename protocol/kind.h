@@ -55,6 +55,7 @@ enum {
     TR_SUBMIT_NO_STREAM = 1, /* ask the provider for one whole answer instead of a stream */
     TR_SUBMIT_HEDGE = 2,     /* make it a second time when its first token is late */
     TR_SUBMIT_SECOND = 4,    /* inside the daemon: it is that second time */
+    TR_SUBMIT_SHOW = 8,      /* send nothing: the answer's text is what would have been sent */
     TR_FAIL_RESUMABLE = 1,   /* a worker died: the same tokens may go on elsewhere */
     TR_FAIL_RETRY_AFTER = 2, /* retry_after_ms was given by the provider */
     TR_FAIL_RETRY_YES = 4,   /* the provider says that another attempt may help ... */

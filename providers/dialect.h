@@ -86,6 +86,7 @@ typedef struct tr_decoding {
 typedef struct tr_dialect {
     const char *name;
     tr_framing framing;
+    bool counts; /* the vendor counts a prompt's tokens; else they are estimated */
     size_t state_size;
     /* TR_ERR_INVALID or TR_ERR_UNSUPPORTED with a sentence in `ret_why` (>= 160 bytes), or
      * TR_ERR_NOMEM. */

@@ -48,6 +48,7 @@ static tr_err inquire(const tr_encode *in, tr_encoded *ret, char *ret_why, size_
 const tr_dialect tr_dialect_gemini = {
     .name = "gemini",
     .framing = TR_FRAMING_SSE,
+    .counts = true,
     .state_size = sizeof(tri_gemini),
     .encode = encode,
     .event = tri_gemini_event,

@@ -170,13 +170,18 @@ static tr_err on_submit(tr_self *self, tri_provider *provider, tr_msg *msg) {
     if (err == TR_OK) {
         err = tri_provider_begin(self, provider, msg, &out, &request);
     }
-    if (err == TR_OK) {
+    if (err == TR_OK && out.answer != NULL) {
+        request->ended = true;
+        err = tri_pieces_add(&request->pieces, &(tr_piece){.kind = TR_DELTA_TEXT,
+                                                           .text = {out.answer, out.answer_size}});
+    } else if (err == TR_OK) {
         err = tri_provider_send(self, provider, request, why, sizeof(why));
     }
-    if (err == TR_OK) {
-        return TR_OK;
-    }
+    free(out.answer);
     tr_body_unref(out.body);
+    if (err == TR_OK) {
+        return request->ended ? flush(self, provider, request) : TR_OK;
+    }
     if (request != NULL) {
         tri_provider_forget(self, provider, request);
     }
@@ -259,6 +264,7 @@ tr_err tri_provider_begin(tr_self *self, tri_provider *provider, const tr_msg *m
     tr_http_start start = {.method = out->get ? TR_HTTP_GET : TR_HTTP_POST,
                            .connect_ms = head->connect_ms,
                            .first_byte_ms = out->stream ? first_ms : whole_ms};
+    request->shown = (head->flags & TR_SUBMIT_SHOW) != 0;
     return tri_again_keep(request, out, &start);
 }
 
@@ -431,7 +437,10 @@ static tr_err on_keys_came(tr_self *self, tri_provider *provider, const tr_msg *
     }
     request->waits = false;
     tr_err err = tri_provider_send(self, provider, request, why, sizeof(why));
-    return err == TR_OK ? TR_OK : refuse(self, provider, request, err, why);
+    if (err != TR_OK) {
+        return refuse(self, provider, request, err, why);
+    }
+    return request->ended ? flush(self, provider, request) : TR_OK;
 }
 
 static tr_err on_runner_down(tr_self *self, tri_provider *provider) {

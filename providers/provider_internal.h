@@ -42,6 +42,7 @@ typedef struct tri_request {
     tri_again *again; /* NULL = it went without a key, or is under way */
     uint32_t key;     /* the id of its key; 0 = none */
     tri_check *check; /* its end goes there and not to the caller; NULL = none */
+    bool shown;       /* what would be sent is its answer */
     bool waits;       /* for a command that prints keys */
     tr_msg *abort;    /* made beforehand: to close a transfer must not need memory */
     uint32_t credit_messages, credit_bytes;
@@ -87,9 +88,16 @@ typedef struct tri_outgoing {
     bool trusted;       /* it goes to the server that the key is meant for */
     char headers[4096]; /* without the key */
     tr_body *body;
+    char *answer; /* what is answered here and now, nothing being sent; NULL = it is sent */
+    size_t answer_size;
 } tri_outgoing;
 TR_MUST_USE tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit,
                                         tri_outgoing *ret, char *why, size_t why_size);
+/* provider_own.c: the answer of a request that goes nowhere: how many tokens its prompt has, by
+ * estimate; and, in place of its START, what that would say. */
+TR_MUST_USE tr_err tri_provider_estimate(const tr_msg *submit, tri_outgoing *out, char *why,
+                                         size_t why_size);
+TR_MUST_USE tr_err tri_provider_show(tri_request *request, tr_str headers);
 /* The server that the key is meant for: as configured, else of the environment, else the row's; in
  * `buf` or borrowed; NULL = none. */
 const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_max + 1]);

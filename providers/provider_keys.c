@@ -119,9 +119,12 @@ static tr_err start(tr_self *self, tri_provider *provider, tri_request *request,
         bool bearer = row->key_header == NULL || key->bearer;
         used += (size_t)snprintf(headers + used, sizeof(headers) - used, "%s: %s%s\n",
                                  bearer ? "Authorization" : row->key_header,
-                                 bearer ? "Bearer " : "", key->text);
+                                 bearer ? "Bearer " : "", request->shown ? "***" : key->text);
     }
     TR_ASSERT(used < sizeof(headers)); /* the headers without it have at most 4096 bytes */
+    if (request->shown) {
+        return tri_provider_show(request, (tr_str){headers, used});
+    }
     tr_body *body = again->body != NULL ? tr_body_ref(again->body) : NULL;
     tr_msg *open =
         tr_http_start_msg(request->http_ref, &again->start,

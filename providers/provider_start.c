@@ -185,9 +185,13 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
     char buf[TR_URL_max + 1];
     tr_str url;
     tr_encoded encoded = {0};
+    const tr_submit *head = (const void *)submit->data;
     tr_err err = check(provider, submit, why, why_size);
+    if (err == TR_OK && head->op == TR_OP_COUNT && !provider->dialect->counts) {
+        return tri_provider_estimate(submit, ret, why, why_size);
+    }
     if (err == TR_OK) {
-        tr_str asked = tr_submit_read((const void *)submit->data).base_url;
+        tr_str asked = tr_submit_read(head).base_url;
         err = find_url(provider, asked, buf, &url, why, why_size);
     }
     if (err == TR_OK) {

@@ -41,6 +41,7 @@ static void write_format(writer *writer);
 const tr_dialect tr_dialect_responses = {
     .name = "responses",
     .framing = TR_FRAMING_SSE,
+    .counts = true,
     .state_size = sizeof(tri_responses),
     .encode = encode,
     .event = tri_responses_event,

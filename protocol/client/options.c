@@ -242,8 +242,8 @@ static void fill_head(tr_request *request, const tr_options *o) {
     request->forget = o->forget;
     request->head = (tr_submit){
         .priority = (int8_t)o->priority,
-        .flags =
-            (uint16_t)((o->whole ? TR_SUBMIT_NO_STREAM : 0) | (o->hedge ? TR_SUBMIT_HEDGE : 0)),
+        .flags = (uint16_t)((o->whole ? TR_SUBMIT_NO_STREAM : 0) |
+                            (o->hedge ? TR_SUBMIT_HEDGE : 0) | (o->show ? TR_SUBMIT_SHOW : 0)),
         .credit_messages =
             o->window_messages != 0 ? o->window_messages : TR_CREDIT_MESSAGES_default,
         .credit_bytes = o->window_bytes != 0 ? o->window_bytes : TR_CREDIT_BYTES_default,

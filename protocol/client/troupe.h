@@ -122,6 +122,8 @@ typedef struct tr_options {
     bool one_tool_call;       /* at most one call of a tool in an answer */
     const char *tool_choice;  /* "auto", "none", "required", or the name of the tool to be called;
                                  NULL = auto when there are tools */
+    bool show;                /* send nothing: the answer's text is the request that the provider
+                                 would get (key struck out), or a local model's prompt */
 } tr_options;
 #define TR_NAN __builtin_nan("")
 #define TR_RETRIES_DEFAULT UINT32_MAX
@@ -129,7 +131,7 @@ typedef struct tr_options {
     {                                                                                              \
         sizeof(tr_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, TR_NAN, TR_NAN,     \
             TR_NAN, TR_NAN, TR_NAN, TR_NAN, -1, -1, 0, 0, TR_RETRIES_DEFAULT, 0, 0, 0, 0, 0, 0,    \
-            false, false, false, false, NULL                                                       \
+            false, false, false, false, NULL, false                                                \
     }
 
 /* `options` NULL = all defaults. TR_ERR_INVALID says which option; TR_ERR_NOMEM. No I/O. */

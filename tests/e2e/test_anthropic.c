@@ -65,7 +65,7 @@ static void the_program_asks_and_counts(void) {
     const char *count[] = {"troupe", "tokens", "--provider", "anthropic",
                            "-m",     "mock:",  "Hi you",     NULL};
     CU_ASSERT_EQUAL(tr_stage_run(count, out, sizeof out), 0);
-    CU_ASSERT_STRING_EQUAL(out, "6\n");
+    CU_ASSERT_STRING_EQUAL(out, "6 exact\n");
     close_stage();
 }
 

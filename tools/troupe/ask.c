@@ -57,6 +57,7 @@ static void done_came(const tr_result *result, void *arg) {
         a->status = tri_fail(err, tri_message(a->args, result, buf, sizeof buf));
     }
     tri_note_answer(a->args, "", result);
+    tri_note_usage(a->args, result);
     for (size_t i = 0; i < tr_result_tool_calls(result) && !a->args->json; i++) {
         tr_tool_call call = tr_result_tool_call(result, i);
         fprintf(stderr, "troupe: the model calls %s(%s)\n", call.name, call.arguments_json);
@@ -177,7 +178,7 @@ int tri_cmd_tokens(const tri_args *args) {
             printf("{\"tokens\":%llu,\"exact\":%s}\n", (unsigned long long)tokens,
                    exact ? "true" : "false");
         } else if (err == TR_OK) {
-            printf("%llu%s\n", (unsigned long long)tokens, exact ? "" : " (estimated)");
+            printf("%llu %s\n", (unsigned long long)tokens, exact ? "exact" : "estimated");
         }
         tr_client_close(client);
         tri_note_unread(args);

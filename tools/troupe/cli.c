@@ -136,6 +136,7 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     options.retries = args->retries;
     options.whole = args->no_stream;
     options.hedge = args->hedge;
+    options.show = args->show;
     *ret = options;
     return true;
 }
@@ -253,6 +254,31 @@ void tri_note_answer(const tri_args *args, const char *prefix, const tr_result *
         tri_note(args, "%sanswered by %s, since what was asked before it failed", prefix,
                  tr_result_target(result));
     }
+}
+
+void tri_note_usage(const tri_args *args, const tr_result *result) {
+    if (!args->verbose) {
+        return;
+    }
+    tr_usage usage = tr_result_usage(result);
+    const char *id = tr_result_request_id(result);
+    fprintf(stderr, "troupe: %s: %llu tokens in", tr_result_target(result),
+            (unsigned long long)usage.in);
+    if (usage.cached > 0) {
+        fprintf(stderr, " (%llu cached)", (unsigned long long)usage.cached);
+    }
+    fprintf(stderr, ", %llu out", (unsigned long long)usage.out);
+    if (usage.reasoning > 0) {
+        fprintf(stderr, " (%llu reasoning)", (unsigned long long)usage.reasoning);
+    }
+    if (isnan(usage.cost)) {
+        fputs(", cost unknown", stderr);
+    } else {
+        fprintf(stderr, ", cost $%.6f", usage.cost);
+    }
+    fprintf(stderr, ", first token after %u ms, whole %u ms, attempts %u%s%s\n",
+            usage.first_token_ms, usage.total_ms, tr_result_attempts(result),
+            id[0] != '\0' ? ", request id " : "", id);
 }
 
 char *tri_text(const char *argument) {

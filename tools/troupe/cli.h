@@ -45,12 +45,8 @@ typedef struct tri_args {
     uint32_t max_tokens;
     uint32_t timeout_ms, retries;
     uint32_t at_once;
-    bool no_stream;
-    bool stream;
-    bool hedge;
-    bool json;
-    bool quiet;
-    bool once;
+    bool no_stream, stream, hedge, show;
+    bool json, quiet, verbose, once;
     char **rest; /* what is no option */
     int rest_count;
 } tri_args;
@@ -104,6 +100,8 @@ void tri_note(const tri_args *args, const char *format, ...) __attribute__((form
 void tri_note_unread(const tri_args *args);
 /* That the answer was ended by its length, or came from a fallback; `prefix` names the prompt. */
 void tri_note_answer(const tri_args *args, const char *prefix, const tr_result *result);
+/* With -v a line about who answered and what it took. */
+void tri_note_usage(const tri_args *args, const tr_result *result);
 /* A whole file, NUL-terminated; NULL (said) when it cannot be read. To be freed. */
 char *tri_read_file(const char *path);
 

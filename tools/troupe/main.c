@@ -21,7 +21,7 @@
 const tri_command tri_commands[] = {
     {"ask", "[PROMPT...]",
      "ask a model and stream its answer; - stands for standard input, and so does no prompt",
-     ASKING " no-stream" CONNECTING, tri_cmd_ask},
+     ASKING " no-stream show-request verbose" CONNECTING, tri_cmd_ask},
     {"gather", "PROMPT...", "ask several prompts at once; each argument is one prompt",
      ASKING " at-once stream" CONNECTING, tri_cmd_gather},
     {"embed", "TEXT...", "embeddings, one JSON array a line",
@@ -71,6 +71,7 @@ enum {
     TOOL_CHOICE,
     EXTRA,
     NO_STREAM,
+    SHOW_REQUEST,
     STREAM,
     TIMEOUT,
     RETRIES,
@@ -122,6 +123,14 @@ const tri_option tri_options_known[] = {
      NULL},
     {{"extra", WITH, NULL, EXTRA}, "JSON", "more fields for the provider, as an object", NULL},
     {{"no-stream", no_argument, NULL, NO_STREAM}, NULL, "print the answer when it is whole", NULL},
+    {{"show-request", no_argument, NULL, SHOW_REQUEST},
+     NULL,
+     "send nothing; print what the provider would get, without the key, or a local model's prompt",
+     NULL},
+    {{"verbose", no_argument, NULL, 'v'},
+     NULL,
+     "afterwards, on standard error: who answered, tokens, cost, times",
+     NULL},
     {{"stream", no_argument, NULL, STREAM},
      NULL,
      "a line of JSON for each answer as soon as it is whole, in any order",
@@ -197,6 +206,7 @@ static void print_command(FILE *out, const tri_command *command) {
             snprintf(name, sizeof name, "%s--%s %s",
                      option->option.val == 'm'   ? "-m, "
                      : option->option.val == 'q' ? "-q, "
+                     : option->option.val == 'v' ? "-v, "
                      : option->option.val == 'h' ? "-h, "
                                                  : "    ",
                      option->option.name, option->value != NULL ? option->value : "");
@@ -347,6 +357,12 @@ static bool set_option(tri_args *args, int option, const char *value) {
         return true;
     case NO_STREAM:
         args->no_stream = true;
+        return true;
+    case SHOW_REQUEST:
+        args->show = true;
+        return true;
+    case 'v':
+        args->verbose = true;
         return true;
     case STREAM:
         args->stream = true;

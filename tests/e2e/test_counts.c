@@ -1,0 +1,153 @@
+/*
+ * What a request would be, how long it is and what it cost, through the whole path, with
+ * troupe-mock in the providers' places: `--show-request`, `troupe tokens`, prices.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/e2e/stage.h"
+
+#define KEY "sk-counts-e2e-123456"
+
+extern char **environ;
+
+static pid_t mock;
+
+static void open_stage(const char *extra) {
+    static const char *const variables[] = {"OPENAI_BASE_URL", "ANTHROPIC_BASE_URL",
+                                            "GROQ_BASE_URL", "OPENROUTER_BASE_URL"};
+    static const char *const keys[] = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY",
+                                       "OPENROUTER_API_KEY"};
+    char program[512], line[128] = "", url[64];
+    char die[] = "--die-with-parent", key[] = "--key=" KEY;
+    char *argv[] = {program, die, key, NULL};
+    const char *folder = getenv("TROUPE_BIN");
+    int out[2];
+    posix_spawn_file_actions_t actions;
+    snprintf(program, sizeof program, "%s/troupe-mock", folder != NULL ? folder : "build/bin");
+    CU_ASSERT_FATAL(pipe2(out, O_CLOEXEC) == 0);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+    CU_ASSERT_EQUAL_FATAL(posix_spawn(&mock, program, &actions, NULL, argv, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    close(out[1]);
+    FILE *file = fdopen(out[0], "r");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(fgets(line, sizeof line, file));
+    fclose(file);
+    const char *colon = strrchr(line, ':');
+    CU_ASSERT_PTR_NOT_NULL_FATAL(colon);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        bool root = strcmp(variables[i], "ANTHROPIC_BASE_URL") == 0;
+        snprintf(url, sizeof url, "http://127.0.0.1:%lu%s", strtoul(colon + 1, NULL, 10),
+                 root ? "" : "/v1");
+        setenv(variables[i], url, 1);
+        setenv(keys[i], KEY, 1);
+    }
+    tr_stage_open(1, extra);
+}
+
+static void close_stage(void) {
+    tr_stage_close();
+    kill(mock, SIGTERM);
+    waitpid(mock, NULL, 0);
+}
+
+/* Runs `troupe ask --show-request` with a model and one more option; the exit status. */
+static int show(const char *model, const char *option, const char *value, char *out, size_t size) {
+    const char *argv[] = {"troupe", "ask", "--show-request", "-m", model, "Hi you", option,
+                          value,    NULL};
+    return tr_stage_run(argv, out, size);
+}
+
+static void a_request_is_shown_as_it_would_go_and_goes_nowhere(void) {
+    char out[8192];
+    open_stage("aliases: {both: [openai/mock:x, anthropic/mock:y]}\n");
+    CU_ASSERT_EQUAL(show("openai/mock:status=500", NULL, NULL, out, sizeof out), 0);
+    CU_ASSERT_PTR_EQUAL(strstr(out, "POST http://127.0.0.1:"), out);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "/v1/chat/completions\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nAuthorization: Bearer ***\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\n\n{\"model\":\"mock:status=500\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"content\":\"Hi you\""));
+    CU_ASSERT_PTR_NULL(strstr(out, KEY));
+    CU_ASSERT_EQUAL(show("anthropic/mock:status=500", "--extra", "{\"top_k\":3}", out, sizeof out),
+                    0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "/v1/messages\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nx-api-key: ***\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nanthropic-version: "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"top_k\":3"));
+    CU_ASSERT_PTR_NULL(strstr(out, KEY));
+    CU_ASSERT_EQUAL(show("both", NULL, NULL, out, sizeof out), 0); /* the first target */
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "{\"model\":\"mock:x\""));
+    close_stage();
+}
+
+static void what_cannot_be_said_is_refused_as_if_it_were_sent(void) {
+    char out[8192];
+    open_stage(NULL);
+    CU_ASSERT_NOT_EQUAL(show("anthropic/mock:", "--seed", "7", out, sizeof out), 0);
+    CU_ASSERT_TRUE(tr_stage_logged("seed") > 0);
+    close_stage();
+}
+
+static void a_local_models_prompt_is_shown_rendered(void) {
+    char out[8192];
+    static char prompt[70000];
+    open_stage(NULL);
+    CU_ASSERT_EQUAL(show("chain", "--system", "Be brief", out, sizeof out), 0);
+    const char *system = strstr(out, "<|im_start|>system\nBe brief<|im_end|>");
+    const char *user = strstr(out, "<|im_start|>user\nHi you<|im_end|>");
+    CU_ASSERT_TRUE(system != NULL && user > system);
+    /* A prompt that takes several DELTAs. */
+    memset(prompt, 'a', sizeof prompt - 1);
+    tr_client *client = tr_stage_client();
+    tr_options options = TR_OPTIONS_INIT;
+    tr_result *result;
+    options.model = "chain";
+    options.show = true;
+    CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, prompt, &result), TR_OK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(tr_result_text(result), prompt));
+    CU_ASSERT_EQUAL(tr_result_error(result), TR_OK);
+    tr_result_free(result);
+    tr_client_close(client);
+    close_stage();
+}
+
+static void count(const char *model, const char *expected) {
+    char out[256];
+    const char *argv[] = {"troupe", "tokens", "-m", model, "one two three four", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(argv, out, sizeof out), 0);
+    CU_ASSERT_STRING_EQUAL(out, expected);
+}
+
+static void a_count_says_whether_it_is_exact(void) {
+    char out[256];
+    open_stage(NULL);
+    count("openai/mock:", "11 estimated\n");
+    count("groq/mock:", "11 estimated\n");
+    const char *argv[] = {"troupe", "tokens", "--json", "-m", "anthropic/mock:", "Hi you", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(argv, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"exact\":true"));
+    const char *local[] = {"troupe", "tokens", "-m", "chain", "one", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(local, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, " exact\n"));
+    close_stage();
+}
+
+int main(void) {
+    CU_TestInfo tests[] = {
+        {"a_request_is_shown_as_it_would_go_and_goes_nowhere",
+         a_request_is_shown_as_it_would_go_and_goes_nowhere},
+        {"what_cannot_be_said_is_refused_as_if_it_were_sent",
+         what_cannot_be_said_is_refused_as_if_it_were_sent},
+        {"a_local_models_prompt_is_shown_rendered", a_local_models_prompt_is_shown_rendered},
+        {"a_count_says_whether_it_is_exact", a_count_says_whether_it_is_exact},
+        CU_TEST_INFO_NULL};
+    return tr_stage_main("counts", tests);
+}
