@@ -370,6 +370,12 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
         return current(c, *msg, TRI_CALL_STREAMING) || current(c, *msg, TRI_CALL_RESERVING)
                    ? fail_came(self, c, *msg)
                    : TR_OK;
+    case TR_KIND_SERVED:
+        if (current(c, *msg, TRI_CALL_STREAMING)) {
+            snprintf(c->request_id, sizeof c->request_id, "%.*s", (int)(*msg)->size,
+                     (const char *)(*msg)->data);
+        }
+        return TR_OK;
     case TR_KIND_CREDIT:
         return credit_came(self, c, (const tr_credit *)(*msg)->data);
     case TR_KIND_CANCEL:

@@ -189,6 +189,7 @@ tr_err tri_call_ask_gate(tr_self *self, tri_call *c) {
     c->attempt_token_us = 0;
     c->outcome = (tr_settle){0};
     c->why[0] = '\0';
+    c->request_id[0] = '\0';
     return tri_call_knock(self, c);
 }
 

@@ -62,7 +62,11 @@ static tr_msg *fail_message(tr_self *self, const tri_call *c, const tr_fail *hea
     set_usage(self, c, &full.usage);
     full.attempts = attempts_of(c);
     full.flags &= (uint16_t)~TR_FAIL_RESUMABLE;
-    return tr_msg_fail(&full, view);
+    tr_end_view named = *view;
+    if (named.request_id.size == 0) { /* it was not the provider who ended it */
+        named.request_id = (tr_str){c->request_id, strlen(c->request_id)};
+    }
+    return tr_msg_fail(&full, &named);
 }
 
 /* `view` has the target that failed. */
@@ -108,6 +112,7 @@ tr_err tri_call_done(tr_self *self, tri_call *c, const tr_msg *msg) {
     tri_call_set_outcome(c, TR_OK, &head.usage, (tr_str){"", 0});
     tri_shape_add_used(c, &head.usage);
     set_usage(self, c, &head.usage);
+    head.usage.cost = tr_model_cost(&tri_call_target(c)->facts, &head.usage);
     head.attempts = attempts_of(c);
     head.flags = c->at > 0 ? TR_DONE_FALLBACK : 0;
     view.target = label_of(c);

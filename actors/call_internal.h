@@ -82,6 +82,7 @@ typedef struct tri_call {
     tr_settle outcome;
     uint64_t attempt_token_us; /* when its first delta came; 0 = none has */
     char why[256];
+    char request_id[128]; /* the provider's, of this attempt; "" = not said */
 } tri_call;
 
 /* call.c */

@@ -406,6 +406,8 @@ static tr_err answer_models(tr_self *self, control *c) {
         tr_jsonw_name(&w, "provider");
         tr_jsonw_text(&w, c->argument);
         tr_inquiry_write(&c->inquiry, &w);
+        tr_route_facts_write(c->routes, c->argument,
+                             (tr_str){c->inquiry.lists[0].text, c->inquiry.lists[0].size}, &w);
         tr_jsonw_close(&w, '}');
         return finish(self, c, &w);
     }

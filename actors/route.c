@@ -85,8 +85,22 @@ static bool keep_local_structured(tr_routes *routes, const tr_structured *struct
     return kept != NULL;
 }
 
+static bool keep_models(tr_routes *routes, const tr_model_own *models, size_t count) {
+    tr_model_own *kept = tr_zalloc((count + 1) * sizeof *kept);
+    routes->spec.models = kept;
+    for (size_t i = 0; kept != NULL && i < count; i++) {
+        kept[i] = models[i];
+        kept[i].name = keep(routes, models[i].name);
+        if (kept[i].name == NULL) {
+            return false;
+        }
+    }
+    return kept != NULL;
+}
+
 static size_t count_strings(const tr_routes_spec *spec) {
-    size_t count = spec->local_count + spec->provider_count + spec->alias_count + 1;
+    size_t count =
+        spec->local_count + 2 * spec->provider_count + spec->alias_count + spec->model_count + 1;
     for (size_t i = 0; i < spec->alias_count; i++) {
         count += spec->aliases[i].target_count;
     }
@@ -108,6 +122,9 @@ tr_err tr_routes_new(const tr_routes_spec *spec, tr_routes **ret) {
     routes->spec.locals = keep_all(routes, spec->locals, spec->local_count);
     routes->spec.providers = keep_all(routes, spec->providers, spec->provider_count);
     bool aliases = keep_aliases(routes, spec->aliases, spec->alias_count);
+    routes->spec.kinds =
+        keep_all(routes, spec->kinds != NULL ? spec->kinds : spec->providers, spec->provider_count);
+    bool models = keep_models(routes, spec->models, spec->model_count);
     /* Both, whatever becomes of the first: until then the pointer is the caller's. */
     bool structured = keep_structured(routes, spec->structured, spec->provider_count);
     structured =
@@ -116,7 +133,8 @@ tr_err tr_routes_new(const tr_routes_spec *spec, tr_routes **ret) {
     routes->spec.default_model =
         keep(routes, spec->default_model != NULL ? spec->default_model : "");
     if (routes->spec.locals == NULL || routes->spec.providers == NULL || !aliases || !contexts ||
-        !structured || routes->spec.default_model == NULL) {
+        !structured || !models || routes->spec.kinds == NULL ||
+        routes->spec.default_model == NULL) {
         tr_routes_unref(routes);
         return TR_ERR_NOMEM;
     }
@@ -145,6 +163,8 @@ void tr_routes_unref(tr_routes *routes) {
         tr_free((void *)routes->spec.locals);
         tr_free((void *)routes->spec.providers);
         tr_free((void *)routes->spec.contexts);
+        tr_free((void *)routes->spec.kinds);
+        tr_free((void *)routes->spec.models);
         tr_free((void *)routes->spec.structured);
         tr_free((void *)routes->spec.local_structured);
     }
@@ -376,8 +396,13 @@ static tr_err names_of(const tr_routes *routes, tr_str target, tr_str provider, 
 }
 
 static tr_err to_any(const flat *f, uint32_t i, tr_str provider, tr_target *ret) {
-    return provider.size > 0 ? to_provider(f->spec, provider, f->names[i], ret, f->why, f->why_size)
-                             : to_target(f->spec, f->names[i], ret, f->why, f->why_size);
+    tr_err err = provider.size > 0
+                     ? to_provider(f->spec, provider, f->names[i], ret, f->why, f->why_size)
+                     : to_target(f->spec, f->names[i], ret, f->why, f->why_size);
+    if (err == TR_OK) {
+        tr_route_know(f->spec, ret);
+    }
+    return err;
 }
 
 tr_err tr_route_all(const tr_routes *routes, tr_str target, tr_str provider, tr_targets *ret,

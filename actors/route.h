@@ -13,8 +13,10 @@
 #include <stddef.h>
 
 #include "actors/order.h"
+#include "protocol/json.h"
 #include "protocol/limits.h"
 #include "protocol/wire.h"
+#include "providers/models.h"
 
 typedef struct tr_routes tr_routes;
 
@@ -45,6 +47,13 @@ typedef struct tr_alias {
     uint16_t weights[TR_TARGETS_max]; /* a target each, for TR_POLICY_WEIGHT */
 } tr_alias;
 
+/* What the configuration says of a model: "provider/model", or "provider/" with a star for all of
+ * that provider's that have no entry of their own. */
+typedef struct tr_model_own {
+    const char *name;
+    tr_model_facts facts;
+} tr_model_own;
+
 typedef struct tr_routes_spec {
     const char *const *locals;
     size_t local_count;
@@ -53,6 +62,9 @@ typedef struct tr_routes_spec {
     size_t provider_count;
     const tr_structured *structured;       /* a provider each; NULL = all native */
     const tr_structured *local_structured; /* a local model each; NULL = all are workers of ours */
+    const char *const *kinds;              /* a provider each, for models.h; NULL = their names */
+    const tr_model_own *models;
+    size_t model_count;
     const tr_alias *aliases;
     size_t alias_count;
     const char *default_model; /* NULL or "" = the first local model */
@@ -72,8 +84,9 @@ typedef struct tr_target {
     char provider[TR_NAME_max + 1];   /* "local" for a local model */
     char model[TR_NAME_max + 1];      /* as the backend knows it */
     char label[2 * TR_NAME_max + 2];  /* "provider/model", for people */
-    uint32_t context;                 /* tokens; 0 = not declared */
+    uint32_t context;                 /* tokens; 0 = neither declared nor known */
     tr_structured structured;
+    tr_model_facts facts;
 } tr_target;
 
 /* All that a name leads to. */
@@ -89,6 +102,12 @@ typedef struct tr_targets {
 TR_MUST_USE tr_err tr_route_all(const tr_routes *routes, tr_str target, tr_str provider,
                                 tr_targets *ret, char *why, size_t why_size);
 void tr_targets_fini(tr_targets *targets);
+/* What is known of a target's model, its context too where none is set. */
+void tr_route_know(const tr_routes_spec *spec, tr_target *target);
+/* Member "facts" of the open object: what is known of the models that a provider lists (a JSON
+ * array of {name, …}), {name: {context, output, in, out, cached}}, each where it is known. */
+void tr_route_facts_write(const tr_routes *routes, const char *provider, tr_str models,
+                          tr_jsonw *w);
 /* The same, the first of them only. */
 TR_MUST_USE tr_err tr_route(const tr_routes *routes, tr_str target, tr_str provider, tr_target *ret,
                             char *why, size_t why_size);

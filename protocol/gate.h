@@ -28,6 +28,8 @@ enum {
     TR_KIND_LOAD = 69,      /* to a pool: load the model now; answered DONE or FAIL with ref */
     TR_KIND_UNLOAD = 70,    /* to a pool: running streams finish, workers stop; DONE or FAIL */
     TR_KIND_RATES = 71,     /* provider to limiter: what the server said about its limits */
+    TR_KIND_SERVED = 74,    /* provider to call: ref, data = the provider's id of the request, for a
+                               call that ends it before its terminal comes */
     TR_KIND_KEY_CHECK = 79, /* to a provider: asks its server with each key; STATUSED with ref */
     TR_KIND_LIMIT = 72,     /* to a limiter: tr_limit; answered STATUSED with ref */
 };

@@ -62,7 +62,7 @@ typedef struct tr_usage_wire {
     uint32_t queue_ms;
     uint32_t first_token_ms; /* 0 when there was none */
     uint32_t total_ms;
-    uint32_t reserved;
+    uint32_t surcharge; /* what writing a prompt cache costs, as tokens that went in */
 } tr_usage_wire;
 
 /* Followed by target (the one that served) and request_id (the provider's). */

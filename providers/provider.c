@@ -361,6 +361,17 @@ static void tell_rates(tr_self *self, const tri_provider *provider, const tr_htt
     }
 }
 
+/* For whoever ends the request before this actor does; without memory its FAIL names no id. */
+static void tell_id(tr_self *self, const tri_request *request) {
+    size_t size = strlen(request->request_id);
+    tr_msg *msg = size > 0 ? tr_msg_new(TR_KIND_SERVED, size) : NULL;
+    if (msg != NULL) {
+        memcpy(msg->data, request->request_id, size);
+        msg->ref = request->ref;
+        (void)!tr_send_control(self, request->caller, msg);
+    }
+}
+
 static tr_err on_head(tr_self *self, tri_provider *provider, const tr_msg *msg) {
     tr_str headers;
     const tr_http_head *head = tr_http_head_read(msg, &headers);
@@ -375,6 +386,7 @@ static tr_err on_head(tr_self *self, tri_provider *provider, const tr_msg *msg) 
     tr_str id = tr_http_header(headers, "x-request-id");
     id = id.size > 0 ? id : tr_http_header(headers, "request-id");
     keep_text(request->request_id, sizeof(request->request_id), id);
+    tell_id(self, request);
     tr_decoder_head(request->decoder, head->status);
     if (head->status < 400) {
         tri_provider_taken(provider, request);

@@ -140,6 +140,50 @@ static void a_count_says_whether_it_is_exact(void) {
     close_stage();
 }
 
+/* The answer's cost is that of the configured price, and a reload changes it. */
+static void a_cost_is_reckoned_with_the_prices_in_force(void) {
+    static const char dear[] = "models: {openai/mock:tokens=2: {in: 1000000, out: 2000000}}\n";
+    static const char dearer[] = "models: {openai/mock:tokens=2: {in: 2000000, out: 4000000}}\n";
+    char out[4096];
+    open_stage(dear);
+    tr_client *client = tr_stage_client();
+    tr_options options = TR_OPTIONS_INIT;
+    tr_result *result;
+    double before = 0;
+    for (int round = 0; round < 2; round++) {
+        options.model = "openai/mock:tokens=2";
+        CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, "Hi you", &result), TR_OK);
+        tr_usage usage = tr_result_usage(result);
+        CU_ASSERT_TRUE(usage.in > 0 && usage.out > 0);
+        double expected = (double)usage.in * (round + 1) + (double)usage.out * 2 * (round + 1);
+        CU_ASSERT_DOUBLE_EQUAL(usage.cost, expected, 1e-9);
+        CU_ASSERT_TRUE(usage.cost > before);
+        before = usage.cost;
+        tr_result_free(result);
+        if (round == 0) {
+            tr_stage_configure(1, dearer);
+            kill(tr_stage_now.daemon, SIGHUP);
+            while (tr_stage_logged("was read again") == 0) {
+                CU_ASSERT_TRUE_FATAL(tr_stage_running(client) >= 0); /* a turn of the daemon */
+            }
+        }
+    }
+    options.model = "openai/mock:tokens=3"; /* nobody knows its price */
+    CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, "Hi you", &result), TR_OK);
+    CU_ASSERT_TRUE(tr_result_usage(result).cost != tr_result_usage(result).cost);
+    tr_result_free(result);
+    options.model = "chain"; /* runs here */
+    options.max_tokens = 2;
+    CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, "ab", &result), TR_OK);
+    CU_ASSERT_TRUE(tr_result_usage(result).cost == 0);
+    tr_result_free(result);
+    tr_client_close(client);
+    const char *argv[] = {"troupe", "ask", "-v", "-m", "openai/mock:tokens=3", "Hi", NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(argv, out, sizeof out), 0);
+    CU_ASSERT_TRUE(tr_stage_logged("cost unknown") == 1);
+    close_stage();
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"a_request_is_shown_as_it_would_go_and_goes_nowhere",
@@ -148,6 +192,8 @@ int main(void) {
          what_cannot_be_said_is_refused_as_if_it_were_sent},
         {"a_local_models_prompt_is_shown_rendered", a_local_models_prompt_is_shown_rendered},
         {"a_count_says_whether_it_is_exact", a_count_says_whether_it_is_exact},
+        {"a_cost_is_reckoned_with_the_prices_in_force",
+         a_cost_is_reckoned_with_the_prices_in_force},
         CU_TEST_INFO_NULL};
     return tr_stage_main("counts", tests);
 }

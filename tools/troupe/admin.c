@@ -71,6 +71,18 @@ static void print_fact(const tr_json_value *model, const char *name, const char 
     }
 }
 
+/* Context and prices: the server's own word on the context goes before the daemon's table. */
+static void print_known(const tr_json_value *root, const tr_json_value *model) {
+    tr_str name = tr_json_string(tr_json_get(model, "name"));
+    const tr_json_value *facts =
+        name.ptr != NULL ? tr_json_get(tr_json_get(root, "facts"), name.ptr) : NULL;
+    print_fact(tr_json_get(model, "context") != NULL ? model : facts, "context", "context=");
+    print_fact(facts, "output", "output=");
+    print_fact(facts, "in", "$in=");
+    print_fact(facts, "out", "$out=");
+    print_fact(facts, "cached", "$cached=");
+}
+
 /* A provider's own models, as it lists them; those in its memory that it does not list come last.
  */
 static void print_provider(const tr_json_value *root) {
@@ -81,8 +93,8 @@ static void print_provider(const tr_json_value *root) {
         printf("%.*s/%.*s", STR(root, "provider"), STR(model, "name"));
         print_fact(model, "parameters", "");
         print_fact(model, "quantization", "");
-        print_fact(model, "context", "context=");
         print_fact(model, "bytes", "bytes=");
+        print_known(root, model);
         puts(is_loaded(loaded, tr_json_string(tr_json_get(model, "name"))) ? " loaded" : "");
     }
     for (const tr_json_value *item = tr_json_first(loaded); item != NULL;

@@ -62,6 +62,12 @@ typedef struct tr_config_alias {
     tr_config_strings weights;
 } tr_config_alias;
 
+typedef struct tr_config_model {
+    const char *name;              /* provider/model */
+    uint64_t context, output;      /* tokens; 0 = as known */
+    const char *in, *out, *cached; /* "" = as known */
+} tr_config_model;
+
 /* A named section: entries of one struct, in the file's order. */
 typedef struct tr_config_list {
     void *items;
@@ -80,6 +86,7 @@ typedef struct tr_config {
     tr_config_list providers; /* tr_config_provider */
     tr_config_list locals;    /* tr_config_local */
     tr_config_list aliases;   /* tr_config_alias */
+    tr_config_list models;    /* tr_config_model */
     uint64_t connect_ms, first_token_ms, idle_ms, total_ms, stalled_ms, pause_ms;
     uint64_t drain_ms;
     const char *log_format; /* logfmt, json */

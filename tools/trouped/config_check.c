@@ -245,6 +245,7 @@ static tr_err check_names(const tr_config *c, char *why) {
         return err;
     }
     err = tri_config_check_aliases(c, routes, why);
+    err = err == TR_OK ? tri_config_check_models(c, why) : err;
     if (err == TR_OK && c->default_model[0] != '\0' &&
         tr_route(routes, str(c->default_model), str(""), &target, reason, sizeof reason) != TR_OK) {
         err = tri_config_fault(c, &c->default_model, why, "default_model: %s", reason);

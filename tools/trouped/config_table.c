@@ -282,6 +282,43 @@ static const tri_section alias_section = {
     .short_key = "targets",
 };
 
+#define PRICE_FIELD(key, member, other, what)                                                      \
+    {                                                                                              \
+        .name = key, .type = TRI_FIELD_TEXT, .offset = offsetof(tr_config_model, member),          \
+        .otherwise = "", .example = other, .at_reload = true, .text = what                         \
+    }
+
+static const tri_field model_fields[] = {
+    {.name = "context",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_model, context),
+     .otherwise = "0",
+     .example = "128000",
+     .at_reload = true,
+     .max = UINT32_MAX,
+     .text = "Tokens that prompt and answer may have; 0 = as the built-in table says."},
+    {.name = "output",
+     .type = TRI_FIELD_NUMBER,
+     .offset = offsetof(tr_config_model, output),
+     .otherwise = "0",
+     .example = "16384",
+     .at_reload = true,
+     .max = UINT32_MAX,
+     .text = "Tokens that an answer may have, the same way."},
+    PRICE_FIELD(
+        "in", in, "0.15",
+        "US dollars for a million tokens of the prompt; empty = as the built-in table says, "
+        "which may be unknown, and then so is the cost."),
+    PRICE_FIELD("out", out, "0.60", "The same for tokens of the answer, thoughts among them."),
+    PRICE_FIELD("cached", cached, "0.075",
+                "The same for tokens of the prompt that the provider had in its cache."),
+};
+static const tri_section model_section = {
+    .fields = model_fields,
+    .count = COUNT(model_fields),
+    .item_size = sizeof(tr_config_model),
+};
+
 static const tri_field listen_fields[] = {
     {.name = "socket",
      .type = TRI_FIELD_TEXT,
@@ -386,6 +423,13 @@ static const tri_field root_fields[] = {
      .offset = offsetof(tr_config, aliases),
      .inner = &alias_section,
      .text = "Short names for models, or for several of which one serves."},
+    {.name = "models",
+     .type = TRI_FIELD_ENTRIES,
+     .offset = offsetof(tr_config, models),
+     .inner = &model_section,
+     .text = "Context windows and prices of providers' models, by `provider/model`, where the "
+             "built-in table knows none or others; `provider/*` = all of that provider's models "
+             "that are not listed themselves."},
     {.name = "attempts",
      .type = TRI_FIELD_NUMBER,
      .offset = offsetof(tr_config, attempts),

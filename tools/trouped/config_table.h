@@ -69,6 +69,10 @@ TR_MUST_USE tr_err tri_config_check_locals(const tr_config *config, char *why);
 void tri_config_warn_server(const tr_config *config, const tr_config_local *local,
                             void (*fn)(void *arg, const char *sentence), void *arg);
 
+/* config_models.c. What the configuration says of models, as the aliases above; the first fault. */
+void tri_config_models(const tr_config *config, tr_model_own *ret_list);
+TR_MUST_USE tr_err tri_config_check_models(const tr_config *config, char *why);
+
 /* "10s" and the like; false when it is none. */
 bool tri_time_parse(const char *text, uint64_t *ret_ms);
 void tri_time_format(uint64_t ms, char *buf, size_t size);

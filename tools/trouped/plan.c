@@ -307,11 +307,13 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     tr_structured *by = calloc(local_count + 1, sizeof *by);
     const char **provider_names = calloc(d->provider_count + 1, sizeof *provider_names);
     tr_structured structured[TRI_PROVIDERS_max + 1] = {TR_STRUCTURED_NATIVE};
+    const char **kinds = calloc(d->provider_count + 1, sizeof *kinds);
+    tr_model_own *models = calloc(config->models.count + 1, sizeof *models);
     tr_alias *aliases = calloc(config->aliases.count + 1, sizeof *aliases);
     tr_err err = TR_ERR_NOMEM;
     tr_routes *routes = NULL;
     if (local_names != NULL && contexts != NULL && by != NULL && provider_names != NULL &&
-        aliases != NULL) {
+        aliases != NULL && kinds != NULL && models != NULL) {
         for (size_t i = 0; i < local_count; i++) {
             local_names[i] = locals[i].name;
             contexts[i] = context_of(&locals[i]);
@@ -320,8 +322,10 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
         for (size_t i = 0; i < d->provider_count; i++) {
             provider_names[i] = d->providers[i].name;
             structured[i] = provider_structured(config, &d->providers[i]);
+            kinds[i] = d->providers[i].kind;
         }
-        provider_names[d->provider_count] = "echo";
+        provider_names[d->provider_count] = kinds[d->provider_count] = "echo";
+        tri_config_models(config, models);
         tri_config_aliases(config, aliases);
         tr_routes_spec spec = {
             .locals = local_names,
@@ -331,6 +335,9 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
             .structured = structured,
             .providers = provider_names,
             .provider_count = d->provider_count + 1,
+            .kinds = kinds,
+            .models = models,
+            .model_count = config->models.count,
             .aliases = aliases,
             .alias_count = config->aliases.count,
             .default_model = config->default_model,
@@ -349,6 +356,8 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     free(by);
     free(provider_names);
     free(aliases);
+    free(kinds);
+    free(models);
     if (err != TR_OK) {
         return tri_daemon_failed(err, "%s", tr_err_text(err));
     }
