@@ -13,6 +13,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "protocol/limits.h"
 #include "protocol/near.h"
 #include "tools/trouped/config_table.h"
 
@@ -322,8 +323,12 @@ static tr_err check_unique(reader *r, const yaml_node_pair_t *pairs, size_t i) {
     return TR_OK;
 }
 
-static bool name_fits(const char *name) {
+/* A provider's model is called what its provider calls it. */
+static bool name_fits(const tri_section *section, const char *name) {
     size_t size = strlen(name);
+    if (section->models) {
+        return size <= 2 * TR_NAME_max + 1 && strpbrk(name, " \t\n") == NULL;
+    }
     return size > 0 && size <= 48 &&
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:") ==
                size;
@@ -336,8 +341,10 @@ static tr_err read_entry(reader *r, const yaml_node_t *key, yaml_node_t *value,
         return TR_ERR_NOMEM;
     }
     memcpy(item, &name, sizeof name); /* the first member of every entry */
-    if (!name_fits(name)) {
-        return fault(r, key, "%.64s: a name has 1 to 48 letters, digits and . _ - :", name);
+    if (!name_fits(section, name)) {
+        return fault(r, key, "%.64s: a name has %s", name,
+                     section->models ? "no blanks: write provider/model"
+                                     : "1 to 48 letters, digits and . _ - :");
     }
     tr_err err = keep_mark(r, key, item, 0);
     if (err == TR_OK) {

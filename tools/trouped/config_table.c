@@ -317,6 +317,7 @@ static const tri_section model_section = {
     .fields = model_fields,
     .count = COUNT(model_fields),
     .item_size = sizeof(tr_config_model),
+    .models = true,
 };
 
 static const tri_field listen_fields[] = {

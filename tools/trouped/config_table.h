@@ -35,6 +35,7 @@ struct tri_section {
     const tri_field *fields;
     size_t count;
     size_t item_size;      /* of an entry's struct */
+    bool models;           /* its entries are named provider/model */
     const char *short_key; /* the key that a plain text instead of a mapping sets, or NULL */
 };
 

@@ -131,6 +131,18 @@ static void weights_fit_their_targets(void) {
 #undef SPREAD
 }
 
+static void models_have_a_provider_and_prices_that_are_numbers(void) {
+    says("models: {openai/gpt-4o: {context: 128000, in: 2.5, out: 10, cached: .5}}\n", "");
+    says("models: {groq/openai/gpt-oss-20b: {in: 0}, 'vllm/*': {in: 0, out: 0}}\n", "");
+    says("models: {gpt-4o: {in: 1}}\n", "t.yaml:1:10: gpt-4o: write provider/model");
+    says("models: {openai/: {in: 1}}\n", "write provider/model");
+    says("models: {openai/x: {out: -1}}\n", "out: \"-1\" is no price");
+    says("models: {openai/x: {in: 1.2.3}}\n", "in: \"1.2.3\" is no price");
+    says("models: {openai/x: {in: 1e3}}\n", "is no price");
+    says("models: {openai/x: {in: .}}\n", "is no price");
+    says("models: {openai/x: {cached: 1000001}}\n", "is no price");
+}
+
 static void an_alias_does_not_hide_a_model(void) {
     says("local:\n  q: {}\naliases:\n  q: openai/x\n",
          "t.yaml:4:3: q: a local model (line 2) has this name too");
@@ -216,6 +228,8 @@ int main(void) {
         {"base_urls_and_keys_are_well_formed", base_urls_and_keys_are_well_formed},
         {"names_lead_to_models", names_lead_to_models},
         {"weights_fit_their_targets", weights_fit_their_targets},
+        {"models_have_a_provider_and_prices_that_are_numbers",
+         models_have_a_provider_and_prices_that_are_numbers},
         {"an_alias_does_not_hide_a_model", an_alias_does_not_hide_a_model},
         {"doors_are_well_formed_and_their_files_usable",
          doors_are_well_formed_and_their_files_usable},
