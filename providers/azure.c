@@ -1,7 +1,7 @@
 /*
  * A URL from its parts. Lists of models concern no deployment and stand beside them. What a name
- * may not have in a path is written as %XX; the version too, which comes from the environment.
- * Called by provider_start.c; pure.
+ * may not have in a path is written as %XX; a base URL that names a deployment is that one's; the
+ * version too, which comes from the environment. Called by provider_start.c; pure.
  */
 #include "providers/azure.h"
 
@@ -54,10 +54,11 @@ bool tri_azure_url(tr_str base, tr_str deployment, const char *path, const char 
     if (ends_with(base, "/openai/v1")) {
         return fits && add_text(ret, size, &used, path, false);
     }
-    if (!ends_with(base, "/openai")) {
+    bool named = base.size > 0 && memmem(base.ptr, base.size, "/openai/deployments/", 20) != NULL;
+    if (!named && !ends_with(base, "/openai")) {
         fits = fits && add_text(ret, size, &used, "/openai", false);
     }
-    if (strcmp(path, "/models") != 0) {
+    if (!named && strcmp(path, "/models") != 0) {
         fits = fits && add_text(ret, size, &used, "/deployments/", false) &&
                add(ret, size, &used, deployment, true);
     }

@@ -53,6 +53,10 @@ static void choose_kind(door_run *run) {
                : strcmp(exchange->dialect, "responses") == 0 ? "responses-compatible"
                                                              : exchange->dialect;
     }
+    const char *path = recorded_path(exchange);
+    if (strcmp(kind, "azure") == 0 && path != NULL && strstr(path, "/openai/") == NULL) {
+        kind = "openai-compatible"; /* its other service, without deployments */
+    }
     if (strncmp(exchange->name, "lmstudio-", 9) == 0) {
         kind = "lmstudio";
     }

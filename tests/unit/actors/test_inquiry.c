@@ -97,7 +97,7 @@ static void a_providers_list_comes_with_what_is_loaded(void) {
     CU_ASSERT_PTR_NULL(peer_take(&who));
     say_done(asker, 1);
     expect_answer("{\"provider\":\"box\",\"models\":[{\"name\":\"a\"},{\"name\":\"b\"}],"
-                  "\"loaded\":[{\"name\":\"b\"}]}");
+                  "\"loaded\":[{\"name\":\"b\"}],\"facts\":{}}");
     close_stage();
 }
 
@@ -108,7 +108,7 @@ static void a_provider_need_not_know_what_is_loaded(void) {
     stand_in_send(&box, asker, tr_msg_failf(TR_ERR_UNSUPPORTED, "no"), 2);
     say(asker, 1, "[]");
     say_done(asker, 1);
-    expect_answer("{\"provider\":\"box\",\"models\":[]}");
+    expect_answer("{\"provider\":\"box\",\"models\":[],\"facts\":{}}");
     close_stage();
 }
 

@@ -63,6 +63,8 @@ static void azure_puts_the_deployment_into_the_path(void) {
          "https://gw.example/openai/deployments/d/chat/completions?api-version=x%26y%3D1"},
         {"https://r.openai.azure.com/openai/v1/", "d", "/chat/completions", "2024-10-21",
          "https://r.openai.azure.com/openai/v1/chat/completions"},
+        {"https://r.openai.azure.com/openai/deployments/mine/", "d", "/chat/completions", "v",
+         "https://r.openai.azure.com/openai/deployments/mine/chat/completions?api-version=v"},
         {"https://r.openai.azure.com", "", "/models", NULL,
          "https://r.openai.azure.com/openai/models?api-version=" TR_AZURE_VERSION_default},
     };

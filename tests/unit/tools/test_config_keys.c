@@ -169,7 +169,7 @@ static void each_key_takes_its_example_and_nothing_else(void) {
     const char *path[8];
     seen = 0;
     walk(&tri_config_root, path, 0);
-    CU_ASSERT_EQUAL(seen, 50);
+    CU_ASSERT_EQUAL(seen, 51);
 }
 
 static void each_section_takes_keys_only(void) {
