@@ -273,7 +273,7 @@ static tr_err not_good(tr_self *self, tri_call *c, tr_err err, const tr_usage_wi
 }
 
 tr_err tri_shape_done(tr_self *self, tri_call *c, const tr_msg *msg) {
-    if (!is_checked(c)) {
+    if (!is_checked(c) || (c->head.flags & TR_SUBMIT_SHOW) != 0) { /* what is shown is no answer */
         return tri_call_done(self, c, msg);
     }
     const tr_done *head = (const tr_done *)msg->data;

@@ -226,7 +226,8 @@ tr_body *tri_shape_body(tri_call *c) {
     }
     const tr_target *target = tri_call_target(c);
     tri_shape_reset(c->shape);
-    c->shape->holds =
+    bool instructs =
         target->structured != TR_STRUCTURED_GRAMMAR && target->structured != TR_STRUCTURED_NATIVE;
-    return c->shape->holds ? written_anew(c) : tr_body_ref(c->body);
+    c->shape->holds = instructs && (c->head.flags & TR_SUBMIT_SHOW) == 0;
+    return instructs ? written_anew(c) : tr_body_ref(c->body);
 }

@@ -253,14 +253,18 @@ static tr_err greet(tr_self *self, connection *c, const tr_msg *msg) {
 
 /* --- SUBMIT --- */
 
+static bool hedges(const tr_submit *submit) {
+    return (submit->flags & (TR_SUBMIT_HEDGE | TR_SUBMIT_SHOW)) == TR_SUBMIT_HEDGE;
+}
+
 static tr_err start_request(tr_self *self, connection *c, const tr_submit *submit, tr_id *ret) {
     char parent[32];
     snprintf(parent, sizeof parent, "calls:%u", tr_self_shard(self));
     tr_call_args args = {.services = c->args.services};
     tr_spawn_spec spec = {
-        .behaviour = submit->op == TR_OP_CONTROL              ? &tr_control
-                     : (submit->flags & TR_SUBMIT_HEDGE) != 0 ? &tr_hedge
-                                                              : &tr_call,
+        .behaviour = submit->op == TR_OP_CONTROL ? &tr_control
+                     : hedges(submit)            ? &tr_hedge
+                                                 : &tr_call,
         .args = &args,
         .args_size = sizeof args,
         .parent = tr_whereis(tr_self_node(self), parent),

@@ -1,8 +1,7 @@
 /*
  * The estimate. Vocabularies of byte pairs cut a text at borders that are much the same everywhere:
  * words with the blank before them, runs of digits, runs of signs, line ends. Each run has a price
- * in eighths of a token by its script and length; the prices were fitted to the counts that
- * providers reported for prompts whose text was known.
+ * in eighths of a token by its script and length; the prices are plausible, not fitted.
  *
  * A body is walked without being parsed: the limiter wants a figure for every request, and a tree
  * would cost more than all else that the call does. Strings are priced where they lie, escapes

@@ -4,10 +4,10 @@
  * tokenizer: a text's letters, digits, ideographs and signs are counted by what they cost on
  * average in the vocabularies of current models. Pure; any thread; one pass, no memory.
  *
- * Error, against the usage that providers reported (tests/unit/protocol/test_tokens.c): within a
- * quarter for English prose, code and JSON, within a third for other languages, plus some 20 tokens
- * that a provider puts around a short prompt. Tools and images are rougher: a provider adds
- * instructions of its own to the first (some hundreds of tokens), and scales the second.
+ * Error, against the usage that providers reported for prompts whose text was at hand, most of them
+ * English (tests/unit/protocol/test_tokens.c): within a quarter. Other scripts, tools and images
+ * were not measured, and are rougher: a provider adds instructions of its own to tools (some
+ * hundreds of tokens) and scales images.
  */
 #ifndef TR_PROTOCOL_TOKENS_H
 #define TR_PROTOCOL_TOKENS_H

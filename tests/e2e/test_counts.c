@@ -88,6 +88,22 @@ static void a_request_is_shown_as_it_would_go_and_goes_nowhere(void) {
     close_stage();
 }
 
+static void a_request_for_json_is_shown_and_its_text_is_not_taken_for_the_answer(void) {
+    char out[8192], path[256];
+    open_stage("providers: {openai: {structured: instruct}}\n");
+    snprintf(path, sizeof path, "%s/show.json", tr_stage_now.folder);
+    FILE *file = fopen(path, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fputs("{\"type\":\"object\",\"properties\":{\"town\":{\"type\":\"string\"}}}", file);
+    fclose(file);
+    CU_ASSERT_EQUAL(show("openai/mock:x", "--schema", path, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "town"));
+    CU_ASSERT_PTR_NULL(strstr(out, "response_format"));
+    CU_ASSERT_EQUAL(show("groq/mock:x", "--schema", path, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"response_format\""));
+    close_stage();
+}
+
 static void what_cannot_be_said_is_refused_as_if_it_were_sent(void) {
     char out[8192];
     open_stage(NULL);
@@ -189,6 +205,8 @@ int main(void) {
     CU_TestInfo tests[] = {
         {"a_request_is_shown_as_it_would_go_and_goes_nowhere",
          a_request_is_shown_as_it_would_go_and_goes_nowhere},
+        {"a_request_for_json_is_shown_and_its_text_is_not_taken_for_the_answer",
+         a_request_for_json_is_shown_and_its_text_is_not_taken_for_the_answer},
         {"what_cannot_be_said_is_refused_as_if_it_were_sent",
          what_cannot_be_said_is_refused_as_if_it_were_sent},
         {"a_local_models_prompt_is_shown_rendered", a_local_models_prompt_is_shown_rendered},
