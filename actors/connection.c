@@ -50,6 +50,7 @@ typedef struct connection {
     tr_connection_args args;
     door_state state;
     tr_link *link;
+    bool own; /* the peer is this process or another of the same user */
     uint64_t timer;
     row **rows;
     uint32_t row_buckets; /* a power of two */
@@ -317,6 +318,17 @@ static tr_err refuse_body(tr_self *self, connection *c, uint64_t ref) {
                                TR_BODIES_PER_CLIENT_max >> 20, TR_BODIES_max >> 20));
 }
 
+/* Whose requests may send the daemon anywhere: it can reach servers that a peer elsewhere cannot.
+ */
+static tr_err refuse_base_url(tr_self *self, connection *c, uint64_t ref) {
+    return answer(
+        self, c, ref,
+        tr_msg_failf(TR_ERR_AUTH,
+                     "a request may name a base URL only over ipc and as the daemon's own "
+                     "user: give the server a name under providers in the daemon's "
+                     "configuration"));
+}
+
 static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
     uint64_t ref = (*msg)->ref;
     const tr_submit *submit = (const tr_submit *)(*msg)->data;
@@ -329,6 +341,9 @@ static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
         return close_with(
             self, c,
             tr_msg_failf(TR_ERR_PROTOCOL, "ref %" PRIu64 " names a request that still runs", ref));
+    }
+    if (submit->base_url_size > 0 && !c->own) {
+        return refuse_base_url(self, c, ref);
     }
     if (!tr_services_hold(c->args.services, c->bodies, body_size)) {
         return refuse_body(self, c, ref);
@@ -406,8 +421,9 @@ static tr_err accepted(tr_self *self, connection *c, tr_msg *msg) {
         return TR_OK;
     }
     uint32_t uid = UINT32_MAX;
-    bool stranger = c->args.same_user &&
-                    (!stream->transport->peer_uid(stream, &uid) || (uid != getuid() && uid != 0));
+    bool known = c->args.same_user && stream->transport->peer_uid(stream, &uid);
+    bool stranger = c->args.same_user && (!known || (uid != getuid() && uid != 0));
+    c->own = c->args.same_user ? known && uid == getuid() : c->args.token == NULL; /* inproc */
     tr_err err = tr_link_new(self, stream, 0, OUT_max, frame_came, c, &c->link);
     if (err != TR_OK) {
         return err;

@@ -17,6 +17,7 @@
 #include "protocol/assert.h"
 #include "protocol/gate.h"
 #include "protocol/json.h"
+#include "providers/catalog.h"
 #include "runtime/log.h"
 #include "runtime/memory.h"
 #include "runtime/node.h"
@@ -244,8 +245,42 @@ static tr_err ask_load(tr_self *self, control *c) {
     return ask_owner(self, c, TR_KIND_LOAD, TR_OP_LOAD);
 }
 
+/* The place in the routes of the provider that the argument names, alone or with a model that the
+ * provider keeps as it pleases; or -1. */
+static int keeper(const control *c) {
+    tr_target target;
+    char why[512];
+    const tr_routes_spec *routes = tr_routes_of(c->routes);
+    tr_err err = tr_route(c->routes, (tr_str){c->argument, strlen(c->argument)}, (tr_str){"", 0},
+                          &target, why, sizeof why);
+    for (size_t i = 0; i < routes->provider_count; i++) {
+        bool here = err == TR_OK ? strcmp(target.provider, routes->providers[i]) == 0 &&
+                                       !tr_catalog_unloads(routes->kinds[i])
+                                 : strcmp(c->argument, routes->providers[i]) == 0;
+        if (here) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* What a cloud provider's models hold of us are connections: those that are idle are closed. */
 static tr_err ask_unload(tr_self *self, control *c) {
-    return ask_owner(self, c, TR_KIND_UNLOAD, TR_OP_UNLOAD);
+    int at = keeper(c);
+    if (at < 0) {
+        return ask_owner(self, c, TR_KIND_UNLOAD, TR_OP_UNLOAD);
+    }
+    const char *name = tr_routes_of(c->routes)->providers[at];
+    tr_node *node = tr_self_node(self);
+    tr_err err = TR_OK;
+    for (uint32_t i = 0; i < tr_node_shards(node) && err == TR_OK && strcmp(name, "echo") != 0;
+         i++) {
+        char full[TR_ACTOR_NAME_max + 1];
+        snprintf(full, sizeof full, "provider:%s:%u", name, i);
+        tr_id to = tr_whereis(node, full);
+        err = to != TR_ID_NONE ? ask(self, c, to, TR_KIND_UNLOAD) : TR_OK;
+    }
+    return err == TR_OK && c->asked == 0 ? TR_DONE : err;
 }
 
 static tr_err ask_key_check(tr_self *self, control *c) {
@@ -476,6 +511,30 @@ static tr_err answer_limit(tr_self *self, control *c) {
     return finish(self, c, &w);
 }
 
+static tr_err answer_unload(tr_self *self, control *c) {
+    if (c->asked_one != TR_ID_NONE) {
+        return say_done(self, c);
+    }
+    uint64_t closed = 0;
+    for (uint32_t i = 0; i < c->answer_count; i++) {
+        tr_json *json = NULL;
+        if (tr_json_parse(c->answers[i]->bytes, c->answers[i]->size, &json, NULL) == TR_OK) {
+            int64_t some = tr_json_int(tr_json_get(tr_json_root(json), "closed"), 0);
+            closed += some > 0 ? (uint64_t)some : 0;
+        }
+        tr_json_free(json);
+    }
+    tr_jsonw w;
+    tr_jsonw_init(&w);
+    tr_jsonw_open(&w, '{');
+    tr_jsonw_name(&w, "done");
+    tr_jsonw_text(&w, c->verb->name);
+    tr_jsonw_name(&w, "closed");
+    tr_jsonw_uint(&w, closed);
+    tr_jsonw_close(&w, '}');
+    return finish(self, c, &w);
+}
+
 static tr_err answer_stop(tr_self *self, control *c) {
     if (!tr_services_stop(c->services)) {
         return end(self, c,
@@ -492,7 +551,7 @@ static const verb verbs[] = {
     {"models", "provider", false, ask_models, answer_models},
     {"status", NULL, false, ask_all, answer_status},
     {"load", "model", true, ask_load, say_done},
-    {"unload", "model", true, ask_unload, say_done},
+    {"unload", "model", true, ask_unload, answer_unload},
     {"limit", "provider", true, ask_limit, answer_limit},
     {"key_check", "provider", true, ask_key_check, answer_limit},
     {"log_level", "level", true, NULL, answer_level},

@@ -26,7 +26,8 @@ enum {
     TR_KIND_STATUS = 67,    /* asks an actor for its status as JSON: ref */
     TR_KIND_STATUSED = 68,  /* the answer: ref, body = one JSON object */
     TR_KIND_LOAD = 69,      /* to a pool: load the model now; answered DONE or FAIL with ref */
-    TR_KIND_UNLOAD = 70,    /* to a pool: running streams finish, workers stop; DONE or FAIL */
+    TR_KIND_UNLOAD = 70,    /* to a pool: running streams finish, workers stop; DONE or FAIL. To a
+                             * provider: idle connections are closed; STATUSED {"closed": N} */
     TR_KIND_RATES = 71,     /* provider to limiter: what the server said about its limits */
     TR_KIND_SERVED = 74,    /* provider to call: ref, data = the provider's id of the request, for a
                                call that ends it before its terminal comes */

@@ -7,6 +7,7 @@
  */
 #include "providers/catalog.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "providers/anthropic.h"
@@ -195,6 +196,21 @@ static size_t scheme_size(tr_str url) {
         return 7;
     }
     return url.size > 8 && memcmp(url.ptr, "https://", 8) == 0 ? 8 : 0;
+}
+
+bool tr_catalog_unloads(const char *name) {
+    char why[256];
+    tr_encoded encoded = {0};
+    const tr_catalog_row *row = tr_catalog_find(name);
+    const tr_dialect *dialect = row != NULL ? tr_dialect_find(row->dialect) : NULL;
+    if (dialect == NULL || dialect->inquire == NULL) {
+        return false;
+    }
+    tr_encode in = {
+        .op = TR_OP_UNLOAD, .model = {"m", 1}, .quirks = row->quirks, .provider = row->name};
+    bool unloads = dialect->inquire(&in, &encoded, why, sizeof(why)) == TR_OK;
+    free(encoded.body);
+    return unloads;
 }
 
 bool tr_base_url_valid(tr_str url) {

@@ -48,6 +48,9 @@ const tr_catalog_row *tr_catalog_find(const char *name);
 /* The i-th row, or NULL past the end: for lists. */
 const tr_catalog_row *tr_catalog_at(size_t i);
 
+/* Whether a server of that kind can be told to let a model go. */
+bool tr_catalog_unloads(const char *name);
+
 /* Whose stored keys a provider of that name has: of rows that share a variable it is the first. */
 const char *tr_catalog_account(const char *name);
 

@@ -61,6 +61,7 @@ static void http_describe(const void *state, char *buf, size_t size);
 static tr_err on_start(tri_http *http, tr_msg *msg);
 static void on_taken(tri_http *http, const tr_msg *msg);
 static void on_abort(tri_http *http, const tr_msg *msg);
+static tr_err on_close(tri_http *http, const tr_msg *msg);
 static void on_timer(tri_http *http, const tr_msg *msg);
 static void on_down(tri_http *http, const tr_msg *msg);
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known);
@@ -137,6 +138,8 @@ static tr_err http_handle(tr_self *self, void *state, tr_msg **msg) {
     case TR_KIND_HTTP_ABORT:
         on_abort(http, *msg);
         return TR_OK;
+    case TR_KIND_HTTP_CLOSE:
+        return on_close(http, *msg);
     case TR_KIND_TIMER:
         on_timer(http, *msg);
         return TR_OK;
@@ -268,6 +271,12 @@ static void on_abort(tri_http *http, const tr_msg *msg) {
         transfer->paused = false;
         curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
     }
+}
+
+static tr_err on_close(tri_http *http, const tr_msg *msg) {
+    tr_err err = tri_http_close_idle(http, msg);
+    reap_finished(http); /* other transfers may have ended meanwhile */
+    return err;
 }
 
 /* After a peak, when those that it served have gone as well: what handles and requests used stays
@@ -442,6 +451,7 @@ static void finish(tri_transfer *transfer, tr_err err, const char *message) {
             transfer->end = NULL;
             ((tr_http_end *)(void *)end->data)->err = (uint32_t)err;
         }
+        ((tr_http_end *)(void *)end->data)->lasting = tri_transfer_lasting(transfer) ? 1 : 0;
         (void)!tr_send_control(http->self, transfer->user, end);
     }
     free_transfer(transfer);

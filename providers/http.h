@@ -9,6 +9,7 @@
  *     user -> http   TAKEN{ref}        so many bytes were used: the window opens again
  *     http -> user   END{ref}          the last message of a transfer, once
  *     user -> http   ABORT{ref}        closes it; no END follows (one may be under way)
+ *     user -> http   CLOSE             closes a server's idle connections, and tells a third
  *
  * At most `window` bytes are sent and not yet taken; beyond it the transfer is paused and the
  * server feels it. HTTP/1.1 only (over HTTP/2 one paused stream stalls its siblings) and without
@@ -29,6 +30,7 @@ enum {
     TR_KIND_HTTP_TAKEN = 99,
     TR_KIND_HTTP_END = 100,
     TR_KIND_HTTP_ABORT = 101,
+    TR_KIND_HTTP_CLOSE = 102,
 };
 
 #define TR_HTTP_WINDOW_default (64 * 1024)
@@ -71,6 +73,8 @@ typedef struct tr_http_taken {
 typedef struct tr_http_end {
     uint32_t err; /* tr_err */
     uint32_t message_size;
+    uint32_t lasting; /* 1 = another attempt will end alike: a certificate that is not trusted */
+    uint32_t reserved;
 } tr_http_end;
 
 /* ABORT's data. A gentle one lets a transfer whose answer is complete reach its end for a moment,
@@ -80,6 +84,13 @@ typedef struct tr_http_abort {
     uint32_t reserved;
 } tr_http_abort;
 
+/* CLOSE's data, followed by a URL: connections to its server that no transfer uses are closed. `to`
+ * gets STATUSED with `ref` and the JSON {"closed": how many}. */
+typedef struct tr_http_close {
+    tr_id to;
+    uint64_t ref;
+} tr_http_close;
+
 /* Builders; NULL when out of memory. `take_body` may be NULL and is taken in any case. */
 tr_msg *tr_http_start_msg(uint64_t ref, const tr_http_start *head, tr_str url, tr_str headers,
                           tr_body *take_body);
@@ -88,11 +99,13 @@ tr_msg *tr_http_data_msg(uint64_t ref, const void *bytes, size_t size);
 tr_msg *tr_http_taken_msg(uint64_t ref, uint32_t bytes);
 tr_msg *tr_http_end_msg(uint64_t ref, tr_err err, const char *message);
 tr_msg *tr_http_abort_msg(uint64_t ref, bool gentle);
+tr_msg *tr_http_close_msg(const tr_http_close *head, tr_str url);
 
 /* Borrowed views; NULL or size 0 when the message is too short to be one. */
 const tr_http_start *tr_http_start_read(const tr_msg *msg, tr_str *ret_url, tr_str *ret_headers);
 const tr_http_head *tr_http_head_read(const tr_msg *msg, tr_str *ret_headers);
 tr_err tr_http_end_read(const tr_msg *msg, tr_str *ret_message);
+bool tr_http_end_lasting(const tr_msg *msg);
 /* A header of HEAD's, by lower-case name; size 0 when it is not there. */
 tr_str tr_http_header(tr_str headers, const char *name);
 

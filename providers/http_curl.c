@@ -65,21 +65,13 @@ tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start *start, tr_
         return TR_ERR_NOMEM;
     }
     CURL *easy = transfer->easy;
-    char host[256];
-    tri_url_host(transfer->url, host, sizeof(host));
-    curl_easy_setopt(easy, CURLOPT_URL, transfer->url);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    tri_transfer_set_place(easy, transfer->url);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "troupe/" TROUPE_VERSION);
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)transfer->connect_ms);
-    /* Else a handle that is given up while its name is looked up waits for the resolver's thread.
-     */
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -87,14 +79,6 @@ tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start *start, tr_
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket_made);
-    const char *trusted = getenv("SSL_CERT_FILE"); /* OpenSSL's variable, which curl overrides */
-    if (trusted != NULL && *trusted != '\0') {
-        curl_easy_setopt(easy, CURLOPT_CAINFO, trusted);
-    }
-    if (is_loopback(host)) {
-        /* A proxy for the world cannot reach this machine's servers. */
-        curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
-    }
     if (start->method == TR_HTTP_POST) {
         size_t size = transfer->body == NULL ? 0 : transfer->body->size;
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
@@ -104,6 +88,26 @@ tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start *start, tr_
     }
     return curl_multi_add_handle(tri_http_multi(transfer->http), easy) == CURLM_OK ? TR_OK
                                                                                    : TR_ERR_NOMEM;
+}
+
+void tri_transfer_set_place(CURL *easy, const char *url) {
+    char host[256];
+    tri_url_host(url, host, sizeof(host));
+    curl_easy_setopt(easy, CURLOPT_URL, url);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* Else a handle that is given up while its name is looked up waits for the resolver's thread.
+     */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+    const char *trusted = getenv("SSL_CERT_FILE"); /* OpenSSL's variable, which curl overrides */
+    if (trusted != NULL && *trusted != '\0') {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, trusted);
+    }
+    if (is_loopback(host)) {
+        /* A proxy for the world cannot reach this machine's servers. */
+        curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+    }
 }
 
 tr_err tri_transfer_push(tri_transfer *transfer) {

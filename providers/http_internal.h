@@ -54,8 +54,14 @@ TR_MUST_USE tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start
 TR_MUST_USE tr_err tri_transfer_push(tri_transfer *transfer);
 /* After curl was done: whether the transfer was begun anew at a place it was redirected to. */
 bool tri_transfer_redirect(tri_transfer *transfer);
+/* What decides whether a transfer may go over a connection that another has opened. */
+void tri_transfer_set_place(CURL *easy, const char *url);
+/* http_close.c: CLOSE. TR_ERR_NOMEM: nobody was told. */
+TR_MUST_USE tr_err tri_http_close_idle(tri_http *http, const tr_msg *msg);
 /* http_verdict.c: how the transfer ended, and the sentence. */
 tr_err tri_transfer_verdict(const tri_transfer *transfer, char *buf, size_t size);
+/* Whether its certificate failed it: it will the next time. */
+bool tri_transfer_lasting(const tri_transfer *transfer);
 /* What may be shown of a URL: host and port, and the same behind its scheme. */
 void tri_url_host(const char *url, char *buf, size_t size);
 void tri_url_site(const char *url, char *buf, size_t size);

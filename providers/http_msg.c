@@ -71,6 +71,10 @@ tr_msg *tr_http_abort_msg(uint64_t ref, bool gentle) {
                  (tr_str){NULL, 0});
 }
 
+tr_msg *tr_http_close_msg(const tr_http_close *head, tr_str url) {
+    return build(TR_KIND_HTTP_CLOSE, 0, head, sizeof(*head), url, (tr_str){NULL, 0});
+}
+
 const tr_http_start *tr_http_start_read(const tr_msg *msg, tr_str *ret_url, tr_str *ret_headers) {
     const tr_http_start *start = (const void *)msg->data;
     if (msg->size < sizeof(*start) ||
@@ -101,6 +105,11 @@ tr_err tr_http_end_read(const tr_msg *msg, tr_str *ret_message) {
     }
     *ret_message = (tr_str){(const char *)msg->data + sizeof(*end), end->message_size};
     return (tr_err)end->err;
+}
+
+bool tr_http_end_lasting(const tr_msg *msg) {
+    const tr_http_end *end = (const void *)msg->data;
+    return msg->size >= sizeof(*end) && end->lasting != 0;
 }
 
 tr_str tr_http_header(tr_str headers, const char *name) {

@@ -123,6 +123,18 @@ tr_err tri_transfer_verdict(const tri_transfer *transfer, char *buf, size_t size
     return unreached(transfer, site, why, buf, size);
 }
 
+bool tri_transfer_lasting(const tri_transfer *transfer) {
+    switch ((int)transfer->result) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_ISSUER_ERROR:
+        return !transfer->head_done;
+    default:
+        return false;
+    }
+}
+
 void tri_url_host(const char *url, char *buf, size_t size) {
     const char *at = strstr(url, "://");
     at = at == NULL ? url : at + 3;

@@ -126,6 +126,8 @@ static tr_err provider_handle(tr_self *self, void *state, tr_msg **msg) {
         return tri_provider_check(self, provider, *msg);
     case TR_KIND_KEYS_CAME:
         return on_keys_came(self, provider, *msg);
+    case TR_KIND_UNLOAD:
+        return tri_provider_close_idle(self, provider, *msg);
     case TR_KIND_STATUS:
         return on_status(self, provider, *msg);
     default:
@@ -420,6 +422,7 @@ static tr_err on_end(tr_self *self, tri_provider *provider, const tr_msg *msg) {
     request->ended = true;
     if (request->status == 0) {
         request->err = err == TR_OK ? TR_ERR_SERVER : err;
+        request->retry_flags = tr_http_end_lasting(msg) ? TR_FAIL_RETRY_NO : 0;
         keep_text(request->message, sizeof(request->message), why);
     } else if (err != TR_OK && err != TR_ERR_TRUNCATED) {
         request->err = err;

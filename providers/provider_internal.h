@@ -98,6 +98,9 @@ TR_MUST_USE tr_err tri_provider_prepare(const tri_provider *provider, const tr_m
 TR_MUST_USE tr_err tri_provider_estimate(const tr_msg *submit, tri_outgoing *out, char *why,
                                          size_t why_size);
 TR_MUST_USE tr_err tri_provider_show(tri_request *request, tr_str headers);
+/* UNLOAD: the door closes what is open to the provider's server and nobody uses, and answers for
+ * us. */
+tr_err tri_provider_close_idle(tr_self *self, tri_provider *provider, const tr_msg *msg);
 /* The server that the key is meant for: as configured, else of the environment, else the row's; in
  * `buf` or borrowed; NULL = none. */
 const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_max + 1]);

@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol/gate.h"
 #include "protocol/tokens.h"
 #include "providers/provider_internal.h"
+#include "runtime/answer.h"
 
 tr_err tri_provider_estimate(const tr_msg *submit, tri_outgoing *out, char *why, size_t why_size) {
     tr_chat *chat = NULL; /* the same refusals as anywhere */
@@ -49,4 +51,19 @@ tr_err tri_provider_show(tri_request *request, tr_str headers) {
     }
     request->ended = true;
     return err;
+}
+
+tr_err tri_provider_close_idle(tr_self *self, tri_provider *provider, const tr_msg *msg) {
+    char buf[TR_URL_max + 1];
+    const char *url = tri_provider_base_url(provider, buf);
+    if (url == NULL || !tr_base_url_valid((tr_str){url, strlen(url)}) ||
+        tri_provider_find_http(self, provider) != TR_OK) {
+        tr_jsonw w; /* nothing can be open */
+        tr_jsonw_init(&w);
+        tr_jsonw_raw(&w, (tr_str){"{\"closed\":0}", 12});
+        return tr_send_json(self, msg, TR_KIND_STATUSED, &w);
+    }
+    tr_http_close head = {.to = msg->from, .ref = msg->ref};
+    tr_msg *close = tr_http_close_msg(&head, (tr_str){url, strlen(url)});
+    return close == NULL ? TR_ERR_NOMEM : tr_send_control(self, provider->http, close);
 }

@@ -43,7 +43,7 @@ typedef struct tr_result tr_result;
 typedef struct tr_client_options {
     size_t size;            /* set by the macro: lets the struct grow */
     const char *url;        /* ipc://PATH, tcp://HOST:PORT, tls+tcp://HOST:PORT, inproc://NAME;
-                               a path with a slash in it stands for ipc:// and the path;
+                               a path that begins with a slash stands for ipc:// and the path;
                                NULL = this user's socket, where `troupe start` puts it */
     const char *token;      /* what a tcp daemon asks for; 16 to 256 bytes */
     const char *token_file; /* or the file that holds it */

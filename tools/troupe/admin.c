@@ -173,7 +173,22 @@ int tri_cmd_load(const tri_args *args) {
 }
 
 int tri_cmd_unload(const tri_args *args) {
-    return steer(args, "unload", "model");
+    if (args->rest_count != 1) {
+        return tri_usage("unload", "expected one model");
+    }
+    int status;
+    tr_json *json = tri_control(args, "unload", "model", args->rest[0], &status);
+    const tr_json_value *closed = json != NULL ? tr_json_get(tr_json_root(json), "closed") : NULL;
+    if (closed != NULL && !args->json) {
+        int64_t count = tr_json_int(closed, 0);
+        if (count == 0) {
+            puts("no idle connection was open");
+        } else {
+            printf("%lld idle connection%s closed\n", (long long)count, count == 1 ? "" : "s");
+        }
+    }
+    tr_json_free(json);
+    return status;
 }
 
 int tri_cmd_cancel(const tri_args *args) {

@@ -33,8 +33,10 @@ const tri_command tri_commands[] = {
      tri_cmd_models},
     {"load", "MODEL", "load a model now: a local one, or at ollama or lmstudio", CONNECTING,
      tri_cmd_load},
-    {"unload", "MODEL", "let a model go; a local one when its running answers are done", CONNECTING,
-     tri_cmd_unload},
+    {"unload", "MODEL",
+     "let a model go; a local one when its running answers are done; of a cloud provider, close "
+     "idle connections",
+     CONNECTING, tri_cmd_unload},
     {"tree", "", "the supervision tree, again each second; --once prints it once",
      "once" CONNECTING, tri_cmd_tree},
     {"requests", "", "the requests that run now", CONNECTING, tri_cmd_requests},

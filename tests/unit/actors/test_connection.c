@@ -152,6 +152,48 @@ static void peer_of_another_user_is_refused(void) {
     company_end(&r);
 }
 
+static void send_with_base_url(peer *who, uint64_t ref) {
+    static const char body[] = CHAT("two words");
+    static const char url[] = "http://127.0.0.1:1/v1";
+    tr_body *bytes = tr_body_new(sizeof body - 1);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(bytes);
+    memcpy(bytes->bytes, body, sizeof body - 1);
+    tr_submit head = {.op = TR_OP_CHAT, .credit_messages = 1000, .credit_bytes = 1000000};
+    tr_submit_view view = {.target = {"echoes", 6}, .base_url = {url, sizeof url - 1}};
+    peer_send(who, tr_msg_submit(&head, &view, bytes), ref);
+}
+
+static void only_the_same_user_over_ipc_names_a_base_url(void) {
+    company_rig r;
+    char text[64];
+    company_start(&r, 1);
+    tr_node_platform(r.node)->transport->peer_uid = played_peer_uid;
+    peer who = {0};
+    peer_is_known = true;
+    peer_is = (uint32_t)getuid();
+    company_greet(&r, &who);
+    send_with_base_url(&who, 1);
+    CU_ASSERT_STRING_EQUAL(company_answer(&who, 1, text, sizeof text), "two words");
+    peer_free(&who);
+    peer_is = getuid() == 0 ? 1 : 0; /* root may come in, but only as itself */
+    if (peer_is == 0) {
+        company_greet(&r, &who);
+        send_with_base_url(&who, 1);
+        company_expect_fail(&who, 1, TR_ERR_AUTH, "only over ipc");
+        ask_and_expect(&who, 1); /* the connection goes on */
+        peer_free(&who);
+    }
+    peer_dial(&who, r.node, TOKEN_URL);
+    peer_is_known = false;
+    peer_send(&who, peer_hello("secret"), 0);
+    tr_msg_free(peer_expect(&who, TR_KIND_WELCOME, 0));
+    send_with_base_url(&who, 1);
+    company_expect_fail(&who, 1, TR_ERR_AUTH, "only over ipc");
+    ask_and_expect(&who, 1);
+    peer_free(&who);
+    company_end(&r);
+}
+
 /* ---- what a peer may do wrong ---- */
 
 static void request_before_hello_is_refused(void) {
@@ -430,6 +472,7 @@ int main(void) {
         PUPPET_TEST(only_the_token_opens_a_door_with_one),
         PUPPET_TEST(door_for_workers_takes_no_clients_and_no_strangers),
         PUPPET_TEST(peer_of_another_user_is_refused),
+        PUPPET_TEST(only_the_same_user_over_ipc_names_a_base_url),
         PUPPET_TEST(request_before_hello_is_refused),
         PUPPET_TEST(garbage_closes_the_connection_and_nobody_elses),
         PUPPET_TEST(frames_come_in_pieces_of_any_size),
