@@ -255,6 +255,7 @@ static int keeper(const control *c) {
                           &target, why, sizeof why);
     for (size_t i = 0; i < routes->provider_count; i++) {
         bool here = err == TR_OK ? strcmp(target.provider, routes->providers[i]) == 0 &&
+                                       tr_catalog_find(routes->kinds[i]) != NULL &&
                                        !tr_catalog_unloads(routes->kinds[i])
                                  : strcmp(c->argument, routes->providers[i]) == 0;
         if (here) {

@@ -170,6 +170,7 @@ static const char *think_level(tr_str effort) {
 static tr_err check(const writer *writer) {
     const tr_chat *chat = writer->in->chat;
     const tr_json_value *n = tr_json_get(writer->extra, "n");
+    const tr_json_value *format = tr_json_get(writer->extra, "encoding_format");
     if (writer->in->op != TR_OP_EMBED && writer->in->op != TR_OP_CHAT) {
         return refuse(writer, "cannot count tokens");
     }
@@ -180,8 +181,14 @@ static tr_err check(const writer *writer) {
     if (chat->grammar.ptr != NULL) {
         return refuse(writer, "does not take a grammar: give it a JSON schema");
     }
-    if (tr_json_get(writer->extra, "logit_bias") != NULL || (n != NULL && tr_json_int(n, 0) != 1)) {
-        return refuse(writer, "gives one answer, and takes no logit_bias");
+    if (tr_json_get(writer->extra, "logit_bias") != NULL) {
+        return refuse(writer, "takes no logit_bias");
+    }
+    if (n != NULL && tr_json_int(n, 0) != 1) {
+        return refuse(writer, "does not take n: it gives one answer");
+    }
+    if (format != NULL && !tri_same(tr_json_string(format), "float")) {
+        return refuse(writer, "sends embeddings as numbers only (encoding_format)");
     }
     bool free_choice = chat->tool_choice.ptr == NULL || tri_same(chat->tool_choice, "\"auto\"") ||
                        tri_same(chat->tool_choice, "\"none\"");

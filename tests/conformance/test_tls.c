@@ -114,7 +114,7 @@ static void trust(const char *name) {
     }
 }
 
-static int retries; /* that a request may have */
+static uint32_t retries; /* that a request may have */
 
 static void expect(const char *provider, tr_err err, const char *sentence, const char *site) {
     char model[64];
