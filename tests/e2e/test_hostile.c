@@ -165,6 +165,28 @@ static void a_ref_that_is_in_use(void) {
     all_is_well();
 }
 
+/* The flag of a hedge's second call would skip the first target, for which there is none here. */
+static void flags_that_are_no_clients_change_nothing(void) {
+    uint8_t bytes[512];
+    raw_frame frame;
+    const uint16_t flags = (uint16_t) ~(TR_SUBMIT_NO_STREAM | TR_SUBMIT_HEDGE | TR_SUBMIT_SHOW);
+    int fd = greeted();
+    size_t size = raw_submit(bytes, 7, "pair",
+                             "{\"messages\":[{\"role\":\"user\","
+                             "\"content\":\"hi\"}]}",
+                             256, 262144);
+    memcpy(bytes + TR_FRAME_HEADER_size + offsetof(tr_submit, flags), &flags, sizeof flags);
+    CU_ASSERT_TRUE(raw_write(fd, bytes, size));
+    do {
+        CU_ASSERT_TRUE_FATAL(raw_read(fd, &frame, 10000));
+    } while (frame.kind == TR_KIND_DELTA);
+    CU_ASSERT_EQUAL_FATAL(frame.kind, TR_KIND_DONE);
+    CU_ASSERT_EQUAL(((const tr_done *)frame.data)->attempts, 1);
+    CU_ASSERT_EQUAL(((const tr_done *)frame.data)->flags, 0);
+    close(fd);
+    all_is_well();
+}
+
 static void credit_that_never_comes(void) {
     uint8_t bytes[512];
     raw_frame frame;
@@ -264,7 +286,9 @@ static void a_poisonous_prompt_fails_and_the_pool_lives(void) {
 }
 
 static void open_stage(void) {
-    tr_stage_open(1, NULL);
+    tr_stage_open(
+        1, "providers:\n  dead: {kind: openai-compatible, base_url: \"http://127.0.0.1:1/v1\"}\n"
+           "aliases:\n  pair: [echo/x, dead/x]\n");
     client = tr_stage_client();
 }
 
@@ -284,6 +308,7 @@ int main(void) {
         {"another_version", another_version},
         {"hello_twice_and_submit_before_it", hello_twice_and_submit_before_it},
         {"a_ref_that_is_in_use", a_ref_that_is_in_use},
+        {"flags_that_are_no_clients_change_nothing", flags_that_are_no_clients_change_nothing},
         {"credit_that_never_comes", credit_that_never_comes},
         {"half_a_frame", half_a_frame},
         {"byte_by_byte_is_a_valid_session", byte_by_byte_is_a_valid_session},
