@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "actors/call_shape.h"
+#include "actors/limiter.h"
 #include "actors/retry.h"
 #include "protocol/assert.h"
 #include "runtime/log.h"
@@ -25,6 +26,9 @@ static void set_usage(tr_self *self, const tri_call *c, tr_usage_wire *usage) {
         usage->first_token_ms = 1; /* 0 says that there was none */
     }
     usage->total_ms = tri_call_ms_since(self, c->began_us);
+    if (usage->total_ms < usage->first_token_ms) {
+        usage->total_ms = usage->first_token_ms;
+    }
 }
 
 static tr_str label_of(const tri_call *c) {
@@ -180,11 +184,24 @@ static void log_failed(tr_self *self, const tri_call *c, const tr_fail *head, tr
     }
 }
 
+/* Without the failure that it quotes, when that has just been told. */
+static tr_str unquoted(tr_str refusal, tr_str told) {
+    const char *quote = memmem(refusal.ptr, refusal.size, TR_LIMITER_last, strlen(TR_LIMITER_last));
+    if (quote != NULL) {
+        const char *words = quote + strlen(TR_LIMITER_last);
+        size_t size = (size_t)(refusal.ptr + refusal.size - words);
+        bool same = size <= told.size && memcmp(words, told.ptr, size) == 0;
+        refusal.size = same ? (size_t)(quote - refusal.ptr) : refusal.size;
+    }
+    return refusal;
+}
+
 /* The gate refuses another attempt: what went wrong before is the answer. */
 static tr_err fail_as_before(tr_self *self, tri_call *c, tr_str refusal) {
     char text[TR_MESSAGE_max + 1];
     const tr_fail *head = (const tr_fail *)c->failure->data;
     tr_end_view view = tr_fail_read(head);
+    refusal = unquoted(refusal, view.message);
     snprintf(text, sizeof text, "%.*s; no further attempt: %.*s", (int)view.message.size,
              view.message.ptr, (int)(refusal.size < 512 ? refusal.size : 512), refusal.ptr);
     view.message = (tr_str){text, tr_utf8_mend(text, strlen(text))};

@@ -124,11 +124,10 @@ static tr_msg *held_refusal(const tri_limiter *l, uint64_t us) {
 }
 
 static tr_msg *ill_refusal(const tri_limiter *l, const tr_health_target *target, uint32_t ms) {
-    return refusal(TR_ERR_OVERLOADED, ms,
-                   "%s/%s is not asked for another %u.%u s: it failed %u times in a row, the last "
-                   "time with: %s",
-                   l->args.provider, target->model, ms / 1000, ms / 100 % 10, target->failed,
-                   target->why);
+    return refusal(
+        TR_ERR_OVERLOADED, ms,
+        "%s/%s is not asked for another %u.%u s: it failed %u times in a row" TR_LIMITER_last "%s",
+        l->args.provider, target->model, ms / 1000, ms / 100 % 10, target->failed, target->why);
 }
 
 static tr_msg *budget_refusal(const tri_limiter *l, const tr_health_target *target) {

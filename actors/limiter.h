@@ -21,6 +21,8 @@
 #define TR_LIMITER_HOLD_MS_max 120000U
 /* What one request may reserve, or be charged for: larger than any model's context. */
 #define TR_LIMITER_TOKENS_max (1U << 24)
+/* In a refusal: what follows it is the target's last failure. */
+#define TR_LIMITER_last ", the last time with: "
 
 /* Limits that may change while it runs. Each a number by itself: relaxed. Only a limiter's LIMIT
  * and tr_company_set_limit write them. */

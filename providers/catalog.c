@@ -92,6 +92,7 @@ static const tr_catalog_row rows[] = {
      .base_url_env = "LMSTUDIO_BASE_URL",
      .key_env = "LM_API_TOKEN",
      .key_need = TR_KEY_OPTIONAL,
+     .any_base_url = true,
      .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPEAT_PENALTY | TR_QUIRK_LMSTUDIO_API},
     {.name = "vllm",
      .dialect = "openai",
@@ -99,6 +100,7 @@ static const tr_catalog_row rows[] = {
      .base_url_env = "VLLM_BASE_URL",
      .key_env = "VLLM_API_KEY",
      .key_need = TR_KEY_OPTIONAL,
+     .any_base_url = true,
      .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY |
                TR_QUIRK_STRUCTURED_OUTPUTS},
     {.name = "ollama",

@@ -162,6 +162,10 @@ bool tr_key_store_folder(char *buf, size_t size) {
     return used > 0 && (size_t)used < size;
 }
 
+const char *tr_key_account(const char *provider) {
+    return strcmp(provider, "openai-responses") == 0 ? "openai" : provider;
+}
+
 bool tr_key_store_file(const char *provider, char *buf, size_t size) {
     if (provider[0] == '\0' || provider[0] == '.' || strchr(provider, '/') != NULL ||
         !tr_key_store_folder(buf, size)) {

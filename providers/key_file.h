@@ -35,6 +35,8 @@ TR_MUST_USE tr_err tr_key_file_read(const char *path, char *buf, tr_str *ret_key
 TR_MUST_USE tr_err tr_key_lines(const char *text, size_t size, tr_str *ret_keys, size_t room,
                                 size_t *ret_count, char *ret_why, size_t why_size);
 
+/* Whose file a built-in provider has: tr_catalog_account, for programs without the catalog. */
+const char *tr_key_account(const char *provider);
 /* The store: the folder "troupe/keys" in $XDG_CONFIG_HOME, else in ~/.config, with one file a
  * provider. False: there is no such folder, or the name cannot be a file's, or has no room. */
 bool tr_key_store_folder(char *buf, size_t size);

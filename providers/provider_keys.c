@@ -164,6 +164,9 @@ tr_err tri_provider_send(tr_self *self, tri_provider *provider, tri_request *req
         answer = TR_KEYCHAIN_NONE; /* it has one, which is not for this server */
         needs = false;
     }
+    if (request->shown && answer != TR_KEYCHAIN_TAKEN && (needs || answer != TR_KEYCHAIN_NONE)) {
+        return start(self, provider, request, &again->key); /* its place is shown, without any */
+    }
     switch (answer) {
     case TR_KEYCHAIN_TAKEN:
         request->key = again->key.id;

@@ -2,7 +2,7 @@
  * Answers that a provider actor gives by itself. A prompt's tokens are estimated where the vendor
  * has no way to count them. A request that shall only be shown goes the whole way of a real one,
  * the choice of its key included, and is written down in place of START: there is no second encoder
- * that could differ from the first, and no key in what is written.
+ * that could differ from the first, and no key in what is written; so it may be shown without one.
  *
  * Called by provider_start.c and provider_keys.c on the actor's shard.
  */

@@ -244,10 +244,15 @@ static tr_err find_url(const tri_provider *provider, tr_str asked, char buf[TR_U
     const char *text = tri_provider_base_url(provider, buf);
     *ret = (tr_str){text, text == NULL ? 0 : strlen(text)};
     if (asked.size > 0 && !provider->row->any_base_url) {
+        const char *other = strcmp(provider->row->dialect, "openai") == 0 ? "openai-compatible"
+                            : strcmp(provider->row->dialect, "responses") == 0
+                                ? "responses-compatible"
+                                : NULL;
         snprintf(why, why_size,
-                 "provider %s has a base URL of its own: for another one use provider "
-                 "openai-compatible",
-                 provider->spec.name);
+                 "provider %s takes no base URL from a request: %s%s%sgive the configuration a "
+                 "provider with kind: %s and this base_url",
+                 provider->spec.name, other == NULL ? "" : "use provider ",
+                 other == NULL ? "" : other, other == NULL ? "" : ", or ", provider->row->name);
         return TR_ERR_INVALID;
     }
     if (asked.size > 0) {

@@ -294,6 +294,69 @@ static void a_wrong_configuration_is_wrong_usage(void) {
     says(p->err, "troupe start");
 }
 
+static void a_file_written_after_the_start_is_found_at_a_reload(void) {
+    char folder[96], file[128];
+    snprintf(folder, sizeof folder, "%s/late", tr_stage_now.folder);
+    snprintf(file, sizeof file, "%s/troupe", folder);
+    CU_ASSERT_FATAL(mkdir(folder, 0700) == 0 && mkdir(file, 0700) == 0);
+    setenv("XDG_CONFIG_HOME", folder, 1);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, NULL), "start"), 0);
+    program *p = elsewhere(folder, NULL);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "late", "hi"), 2);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, NULL), "status", "--json"), 0);
+    const char *pid = strstr(run_now.out, "\"pid\":");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pid);
+    pid_t daemon = (pid_t)strtol(pid + 6, NULL, 10);
+    write_file("late/troupe/troupe.yaml", "aliases: {late: echo/x}\n");
+    CU_ASSERT_EQUAL_FATAL(kill(daemon, SIGHUP), 0);
+    int status = 2;
+    for (int i = 0; i < 2000 && status == 2; i++) { /* nobody says when it is done */
+        status = TROUPE(elsewhere(folder, NULL), "ask", "-m", "late", "hi");
+    }
+    CU_ASSERT_EQUAL(status, 0);
+    CU_ASSERT_EQUAL(TROUPE(elsewhere(folder, NULL), "stop"), 0);
+    setenv("XDG_CONFIG_HOME", tr_stage_now.folder, 1); /* as the stage's daemon has it */
+}
+
+static void a_key_is_stored_for_the_account_that_uses_it(void) {
+    setenv("XDG_CONFIG_HOME", tr_stage_now.folder, 1);
+    program *p = begin("sk-one\n", 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "set", "openai-responses"), 0);
+    says(p->err, "/keys/openai;");
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "list", "openai-responses"), 0);
+    says(p->out, "1 key from file:");
+    CU_ASSERT_EQUAL(TROUPE(begin(NULL, 0), "key", "rm", "openai-responses"), 0);
+    p = begin("sk-one\n", 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "set", "opnai"), 0);
+    says(p->err, "`troupe key check opnai` tries it");
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "check", "opnai"), 2);
+    says(p->err, "there is no provider \"opnai\"");
+    CU_ASSERT_EQUAL(TROUPE(begin(NULL, 0), "key", "rm", "opnai"), 0);
+}
+
+/* What was told once is not told again as the reason why nothing more is tried. */
+static void a_dead_server_is_told_once(void) {
+    for (int i = 0; i < 4; i++) {
+        CU_ASSERT_EQUAL(TROUPE(begin(NULL, 0), "ask", "--retries", "0", "-m", "dead/x", "hi"), 1);
+    }
+    program *p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "--retries", "3", "-m", "dead/x", "hi"), 1);
+    says(p->err, "is it running, and the base URL right?; no further attempt: dead/x is not asked");
+    const char *once = strstr(p->err, "cannot reach");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(once);
+    CU_ASSERT_PTR_NULL(strstr(once + 1, "cannot reach"));
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "limit", "dead"), 0);
+    says(p->out, "dead/x: not asked for another");
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "--provider", "anthropic", "-m", "x", "--base-url",
+                           "http://127.0.0.1:1", "hi"),
+                    2);
+    says(p->err, "give the configuration a provider with kind: anthropic and this base_url");
+}
+
 static void a_daemon_whose_socket_was_removed_is_named_with_its_pid(void) {
     char folder[96], socket[128], config[128], advice[32];
     snprintf(folder, sizeof folder, "%s/lost", tr_stage_now.folder);
@@ -504,7 +567,9 @@ static void completion_knows_values(void) {
 }
 
 static void open_stage(void) {
-    tr_stage_open(1, "  missing: {file: /nonexistent/m.gguf}\n");
+    tr_stage_open(1, "  missing: {file: /nonexistent/m.gguf}\n"
+                     "providers:\n"
+                     "  dead: {kind: openai-compatible, base_url: \"http://127.0.0.1:1/v1\"}\n");
 }
 
 int main(void) {
@@ -518,6 +583,11 @@ int main(void) {
         {"without_a_worker_the_daemon_says_how_to_get_one",
          without_a_worker_the_daemon_says_how_to_get_one},
         {"a_wrong_configuration_is_wrong_usage", a_wrong_configuration_is_wrong_usage},
+        {"a_file_written_after_the_start_is_found_at_a_reload",
+         a_file_written_after_the_start_is_found_at_a_reload},
+        {"a_key_is_stored_for_the_account_that_uses_it",
+         a_key_is_stored_for_the_account_that_uses_it},
+        {"a_dead_server_is_told_once", a_dead_server_is_told_once},
         {"a_daemon_whose_socket_was_removed_is_named_with_its_pid",
          a_daemon_whose_socket_was_removed_is_named_with_its_pid},
         {"messages_name_what_was_typed", messages_name_what_was_typed},

@@ -104,6 +104,19 @@ static void a_request_for_json_is_shown_and_its_text_is_not_taken_for_the_answer
     close_stage();
 }
 
+static void a_request_is_shown_without_a_key_as_well(void) {
+    char out[8192];
+    unsetenv("MISTRAL_API_KEY");
+    open_stage("providers: {mute: {kind: openai, keys: ['command:exit 1']}}\n");
+    CU_ASSERT_EQUAL(show("mistral/m", NULL, NULL, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nAuthorization: Bearer ***\n"));
+    CU_ASSERT_EQUAL(show("mute/m", NULL, NULL, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nAuthorization: Bearer ***\n"));
+    CU_ASSERT_EQUAL(show("ollama/m", NULL, NULL, out, sizeof out), 0);
+    CU_ASSERT_PTR_NULL(strstr(out, "***"));
+    close_stage();
+}
+
 static void what_cannot_be_said_is_refused_as_if_it_were_sent(void) {
     char out[8192];
     open_stage(NULL);
@@ -209,6 +222,7 @@ int main(void) {
          a_request_for_json_is_shown_and_its_text_is_not_taken_for_the_answer},
         {"what_cannot_be_said_is_refused_as_if_it_were_sent",
          what_cannot_be_said_is_refused_as_if_it_were_sent},
+        {"a_request_is_shown_without_a_key_as_well", a_request_is_shown_without_a_key_as_well},
         {"a_local_models_prompt_is_shown_rendered", a_local_models_prompt_is_shown_rendered},
         {"a_count_says_whether_it_is_exact", a_count_says_whether_it_is_exact},
         {"a_cost_is_reckoned_with_the_prices_in_force",

@@ -193,9 +193,15 @@ const char *tri_message(const tri_args *args, const tr_result *result, char *buf
         {args->max_tokens > 0 ? "max_tokens:" : none, "--max-tokens:", NULL},
     };
     const char *sentence = tr_result_message(result);
-    return tr_err_class_of(tr_result_error(result)) == TR_CLASS_INVALID_REQUEST
-               ? reword(list, sizeof list / sizeof *list, sentence, buf, size)
-               : sentence;
+    uint32_t after_ms = tr_result_retry_after_ms(result);
+    if (tr_err_class_of(tr_result_error(result)) == TR_CLASS_INVALID_REQUEST) {
+        return reword(list, sizeof list / sizeof *list, sentence, buf, size);
+    }
+    if (after_ms == 0 || tr_result_status(result) == 0) { /* the daemon's own refusals say it */
+        return sentence;
+    }
+    snprintf(buf, size, "%s; it may be asked again in %u s", sentence, (after_ms + 999) / 1000);
+    return buf;
 }
 
 tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_status) {
@@ -262,22 +268,29 @@ void tri_note_usage(const tri_args *args, const tr_result *result) {
     }
     tr_usage usage = tr_result_usage(result);
     const char *id = tr_result_request_id(result);
-    fprintf(stderr, "troupe: %s: %llu tokens in", tr_result_target(result),
-            (unsigned long long)usage.in);
-    if (usage.cached > 0) {
-        fprintf(stderr, " (%llu cached)", (unsigned long long)usage.cached);
-    }
-    fprintf(stderr, ", %llu out", (unsigned long long)usage.out);
-    if (usage.reasoning > 0) {
-        fprintf(stderr, " (%llu reasoning)", (unsigned long long)usage.reasoning);
+    fprintf(stderr, "troupe: %s: ", tr_result_target(result));
+    if (usage.in == 0 && usage.out == 0) {
+        fputs("tokens unknown", stderr);
+    } else {
+        fprintf(stderr, "%llu tokens in", (unsigned long long)usage.in);
+        if (usage.cached > 0) {
+            fprintf(stderr, " (%llu cached)", (unsigned long long)usage.cached);
+        }
+        fprintf(stderr, ", %llu out", (unsigned long long)usage.out);
+        if (usage.reasoning > 0) {
+            fprintf(stderr, " (%llu reasoning)", (unsigned long long)usage.reasoning);
+        }
     }
     if (isnan(usage.cost)) {
         fputs(", cost unknown", stderr);
     } else {
-        fprintf(stderr, ", cost $%.6f", usage.cost);
+        fprintf(stderr, ", cost $%.*f", usage.cost > 0 ? 6 : 0, usage.cost);
     }
-    fprintf(stderr, ", first token after %u ms, whole %u ms, attempts %u%s%s\n",
-            usage.first_token_ms, usage.total_ms, tr_result_attempts(result),
+    if (usage.first_token_ms > 0) {
+        fprintf(stderr, ", first token after %u ms", usage.first_token_ms);
+    }
+    fprintf(stderr, ", whole %u ms, attempts %u%s%s%s\n", usage.total_ms,
+            tr_result_attempts(result), tr_result_hedged(result) ? ", the second served" : "",
             id[0] != '\0' ? ", request id " : "", id);
 }
 

@@ -39,7 +39,7 @@ static int load(const char *provider, store *s) {
     tr_key_stamp stamp;
     char why[160];
     if (strlen(provider) > 48 || strpbrk(provider, " \t\n") != NULL ||
-        !tr_key_store_file(provider, s->file, sizeof s->file) ||
+        !tr_key_store_file(tr_key_account(provider), s->file, sizeof s->file) ||
         !tr_key_store_folder(s->folder, sizeof s->folder)) {
         return tri_usage("key",
                          "\"%s\": no key can be stored under this name, or neither "
@@ -181,8 +181,11 @@ static int put(const tri_args *args, const char *provider, bool add) {
         status = save(s);
     }
     if (status == TRI_EXIT_OK && !args->quiet) {
-        fprintf(stderr, "troupe: %zu key%s in %s; a running daemon reads it by itself\n", s->count,
-                s->count == 1 ? "" : "s", s->file);
+        fprintf(
+            stderr,
+            "troupe: %zu key%s in %s; a running daemon reads it by itself, and `troupe key check "
+            "%s` tries it\n",
+            s->count, s->count == 1 ? "" : "s", s->file, provider);
     }
     if (s != NULL) {
         explicit_bzero(s, sizeof *s);
@@ -291,8 +294,10 @@ static int check_one(const tri_args *args, const char *provider) {
                                                                             : "not checked";
         if (!args->json) {
             tr_str said = tr_json_string(tr_json_get(check, "message"));
-            printf("%-24s %-11s %.*s%s%.*s\n", provider, what, STR(check, "key"),
-                   said.size > 0 ? ": " : "", (int)said.size, said.size > 0 ? said.ptr : "");
+            tr_str key = tr_json_string(tr_json_get(check, "key"));
+            printf("%-24s %-11s %.*s%s%.*s\n", provider, what, (int)key.size,
+                   key.size > 0 ? key.ptr : "", key.size > 0 && said.size > 0 ? ": " : "",
+                   (int)said.size, said.size > 0 ? said.ptr : "");
         }
         status = worse(status, err == TR_OK ? TRI_EXIT_OK : tri_exit_of(err));
     }

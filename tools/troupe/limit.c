@@ -54,10 +54,13 @@ static void print_limiter(const tr_json_value *part) {
     print_learned(part, "tokens");
     const tr_json_value *target = tr_json_first(tr_json_get(part, "targets"));
     for (; target != NULL; target = tr_json_next(target)) {
-        printf("  %.*s: %.*s, %lld running, first token after %lld ms, %lld retries left\n",
-               STR(target, "model"), STR(target, "breaker"), tri_int_of(target, "running"),
-               tri_int_of(target, "first_token_ms"), tri_int_of(target, "retries_left"));
+        printf("  %.*s: %lld running", STR(target, "model"), tri_int_of(target, "running"));
+        if (tri_int_of(target, "first_token_ms") > 0) {
+            printf(", first token after %lld ms", tri_int_of(target, "first_token_ms"));
+        }
+        printf(", %lld retries left\n", tri_int_of(target, "retries_left"));
     }
+    tri_print_open_targets(part);
 }
 
 static void add(tr_jsonw *w, const char *name, int64_t number) {

@@ -97,7 +97,10 @@ enum {
 const tri_option tri_options_known[] = {
     {{"model", WITH, NULL, 'm'}, "MODEL", "provider/model, an alias, or a local model", NULL},
     {{"provider", WITH, NULL, PROVIDER}, "NAME", "the provider, when MODEL does not say it", NULL},
-    {{"base-url", WITH, NULL, BASE_URL}, "URL", "where the provider is, for this request", NULL},
+    {{"base-url", WITH, NULL, BASE_URL},
+     "URL",
+     "a server without configuration: openai-compatible, or of a --provider that takes one",
+     NULL},
     {{"system", WITH, NULL, SYSTEM}, "TEXT", "the system prompt", NULL},
     {{"temperature", WITH, NULL, TEMPERATURE},
      "T",
@@ -200,7 +203,8 @@ static const tri_command *find_command(const char *name) {
 }
 
 static void print_command(FILE *out, const tri_command *command) {
-    fprintf(out, "usage: troupe %s %s\n  %s\n", command->name, command->synopsis, command->text);
+    fprintf(out, "usage: troupe %s%s%s\n  %s\n", command->name,
+            command->synopsis[0] != '\0' ? " " : "", command->synopsis, command->text);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const tri_option *option = &tri_options_known[i];
         if (tri_takes(command, option)) {

@@ -76,6 +76,8 @@ bool tri_daemon_gave_up(tr_daemon *daemon);
 /* As the options say; a fault's sentence is kept for tr_daemon_error. */
 TR_MUST_USE tr_err tri_daemon_read_config(const tr_daemon_options *options, tr_config *ret);
 void tri_daemon_set_log(const tr_config *config);
+/* The file that the next reload reads; kept as it is, so it must outlive the daemon. */
+void tri_daemon_set_config_file(tr_daemon *daemon, const char *file);
 
 /* plan_servers.c: the managed servers among the local models, with their provider actors. Before
  * plan_pools' others; room is there. */

@@ -117,8 +117,18 @@ static int wait_for_signal(const sigset_t *signals, tr_daemon *daemon) {
     }
 }
 
-static void reload(tr_daemon *daemon) {
+/* Who started without a file may have written one since. */
+static void find_late_config(tr_daemon *daemon, tr_daemon_options *options) {
+    static char found[4096];
+    if (options->config_file == NULL) {
+        options->config_file = find_config(found, sizeof found);
+        tri_daemon_set_config_file(daemon, options->config_file);
+    }
+}
+
+static void reload(tr_daemon *daemon, tr_daemon_options *options) {
     tri_notify_reloading();
+    find_late_config(daemon, options);
     int err = tr_daemon_reload(daemon);
     if (err != 0) {
         fprintf(stderr, "trouped: the old configuration stays: %s\n", tr_daemon_error());
@@ -158,7 +168,7 @@ static int serve(tr_daemon_options *options, int ready_fd) {
     tri_notify("READY=1\nSTATUS=ready");
     tell_ready(ready_fd, "ready\n");
     while (wait_for_signal(&signals, daemon) == SIGHUP) {
-        reload(daemon);
+        reload(daemon, options);
     }
     bool failed = tri_daemon_gave_up(daemon); /* systemd's on-failure starts another then */
     /* The manager's patience must outlast the drain, and stopping the children after it. */

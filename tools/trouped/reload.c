@@ -42,6 +42,10 @@ static void apply_limits(tr_daemon *d, const tr_config *config) {
     }
 }
 
+void tri_daemon_set_config_file(tr_daemon *daemon, const char *file) {
+    daemon->options.config_file = file;
+}
+
 int tr_daemon_reload(tr_daemon *daemon) {
     tr_config config;
     tr_err err = tri_daemon_read_config(&daemon->options, &config);

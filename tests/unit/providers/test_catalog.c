@@ -1,5 +1,6 @@
 /* The catalog's rows, base URLs, and the map that provider and door share. */
 #include "providers/catalog.h"
+#include "providers/key_file.h"
 
 #include <CUnit/Basic.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@ static void every_row_is_complete_and_found_by_its_name(void) {
         CU_ASSERT_PTR_NOT_NULL(row->key_env);
         CU_ASSERT(row->base_url != NULL || row->any_base_url || row->base_url_env != NULL);
         CU_ASSERT(row->base_url == NULL || tr_base_url_valid(str(row->base_url)));
+        CU_ASSERT_STRING_EQUAL(tr_key_account(row->name), tr_catalog_account(row->name));
         /* A key that must be there must be to be had somewhere. */
         CU_ASSERT(row->key_need != TR_KEY_REQUIRED || row->key_page != NULL);
         /* A required key never leaves for a server that a request names. */
