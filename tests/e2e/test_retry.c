@@ -168,6 +168,10 @@ static void command_line_takes_retries_and_shows_them(void) {
     const char *models[] = {"troupe", "models", NULL};
     CU_ASSERT_EQUAL(tr_stage_run(models, out, sizeof out), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "alias of mock/mock:status=401, chain (order)"));
+    const char *limited[] = {"troupe", "ask", "-m", "mock/mock:status=429,retry_after=300",
+                             "hi",     NULL};
+    CU_ASSERT_EQUAL(tr_stage_run(limited, out, sizeof out), 5);
+    CU_ASSERT_TRUE(tr_stage_logged("told to fail; it may be asked again in 300 s") > 0);
     (void)upstream();
 }
 
