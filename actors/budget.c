@@ -37,6 +37,12 @@ bool tr_budget_take(tr_budget *budget, uint64_t now_us) {
     return true;
 }
 
+void tr_budget_return(tr_budget *budget) {
+    const uint64_t saved_max = (uint64_t)TR_BUDGET_SAVED_max * RETRY;
+    budget->thousandths += RETRY;
+    budget->thousandths = budget->thousandths < saved_max ? budget->thousandths : saved_max;
+}
+
 uint32_t tr_budget_left(const tr_budget *budget, uint64_t now_us) {
     return (uint32_t)(at(budget, now_us) / RETRY);
 }

@@ -25,6 +25,8 @@ void tr_budget_init(tr_budget *budget, uint64_t now_us);
 void tr_budget_first(tr_budget *budget);
 /* Takes one retry; false = there is none left. */
 bool tr_budget_take(tr_budget *budget, uint64_t now_us);
+/* Gives back one that was taken for nothing. */
+void tr_budget_return(tr_budget *budget);
 /* Whole retries that are left. */
 uint32_t tr_budget_left(const tr_budget *budget, uint64_t now_us);
 

@@ -54,9 +54,9 @@ static tr_msg *settle_message(const tri_call *c, uint16_t flags, tr_err err) {
 }
 
 void tri_call_leave(tr_self *self, tri_call *c, tr_err err) {
-    uint16_t flags = c->backend == TR_ID_NONE ? TR_SETTLE_UNUSED
-                     : c->backend_owes        ? TR_SETTLE_OWES
-                                              : 0;
+    uint16_t flags = c->backend == TR_ID_NONE || c->bounced ? TR_SETTLE_UNUSED
+                     : c->backend_owes                      ? TR_SETTLE_OWES
+                                                            : 0;
     if (c->stats_row > 0) {
         tr_stats_end(tr_services_stats(c->services), c->stats_row, first_ms(c),
                      err != TR_OK && err != TR_ERR_CANCELLED, tr_now_us(self));
@@ -188,6 +188,7 @@ tr_err tri_call_ask_gate(tr_self *self, tri_call *c) {
     c->seq_at_attempt = c->seq;
     c->attempt_token_us = 0;
     c->outcome = (tr_settle){0};
+    c->bounced = false;
     c->why[0] = '\0';
     c->request_id[0] = '\0';
     return tri_call_knock(self, c);
@@ -256,6 +257,7 @@ tr_err tri_call_granted(tr_self *self, tri_call *c, const tr_granted *grant) {
     err = tr_send(self, c->backend, &msg);
     if (err != TR_OK) {
         tr_msg_free(msg);
+        c->bounced = true;
         return tri_call_attempt_failedf(self, c, TR_ERR_OVERLOADED, false, "%s has too much to do",
                                         tri_call_label(c));
     }

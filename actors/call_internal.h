@@ -60,7 +60,8 @@ typedef struct tri_call {
     uint64_t backoff_us;        /* when the next attempt is due */
     bool reserved;              /* the gate holds something for us */
     bool backend_owes;          /* a terminal of this attempt */
-    uint32_t stats_row;         /* where this attempt is counted; 0 = nowhere */
+    bool bounced;       /* the backend's mailbox did not take the attempt: nothing was used */
+    uint32_t stats_row; /* where this attempt is counted; 0 = nowhere */
     uint64_t timer;
     uint64_t timer_due_us;
     tr_msg *failure;         /* the FAIL of the last failed attempt; NULL = none failed */

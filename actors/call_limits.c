@@ -24,6 +24,14 @@ typedef struct limit {
     bool whole;         /* the request's own end, whatever attempts are left */
 } limit;
 
+/* Who was asked; size 0 = a model of ours. */
+static tr_str url_of(const tri_call *c) {
+    const char *known = tri_call_target(c)->url;
+    tr_str url = c->base_url.size > 0 ? c->base_url : (tr_str){known, strlen(known)};
+    url.size = tr_utf8_cut(url.ptr, url.size, 200);
+    return url;
+}
+
 static const char *first_token_advice(const tri_call *c) {
     return strcmp(tri_call_target(c)->provider, "local") == 0
                ? " (a long prompt takes a local model long to read: raise timeouts.first_token in "
@@ -109,8 +117,10 @@ tr_err tri_call_time_came(tr_self *self, tri_call *c, uint64_t id) {
         return too_late(self, c, &now);
     }
     if (now.err != TR_OK) {
-        return tri_call_attempt_failedf(self, c, now.err, false, "%s %u ms%s", now.text, now.ms,
-                                        now.advice != NULL ? now.advice : "");
+        tr_str url = now.advice != NULL ? url_of(c) : (tr_str){"", 0};
+        return tri_call_attempt_failedf(self, c, now.err, false, "%s %u ms%s%.*s%s", now.text,
+                                        now.ms, url.size > 0 ? " from " : "", (int)url.size,
+                                        url.ptr, now.advice != NULL ? now.advice : "");
     }
     if (c->state == TRI_CALL_RESERVING) {
         return tri_call_knock(self, c);

@@ -277,6 +277,7 @@ static void reserve(tr_self *self, tri_limiter *l, const tr_msg *msg) {
     uint64_t now_us = tr_now_us(self);
     tr_health_target *target = tr_health_find(&l->health, model, now_us);
     bool probe = false;
+    bool again = want->mid_answer == 0 && target != NULL && (want->flags & TR_RESERVE_RETRY) != 0;
     if (want->mid_answer == 0 && !admit(self, l, msg, target, &probe)) {
         return;
     }
@@ -285,11 +286,15 @@ static void reserve(tr_self *self, tri_limiter *l, const tr_msg *msg) {
         if (probe) {
             (void)tr_health_ended(target, TR_VERDICT_NONE, true, (tr_str){"", 0}, now_us, 0);
         }
+        if (again) {
+            tr_budget_return(&target->budget);
+        }
         return;
     }
     g->tokens = want->tokens < TR_LIMITER_TOKENS_max ? want->tokens : TR_LIMITER_TOKENS_max;
     g->target = target;
     g->probe = probe;
+    g->again = again;
     if (target != NULL) {
         target->holders++;
     }
@@ -324,6 +329,9 @@ static void released(void *arg, tr_self *self, tr_holder *holder) {
     if (g->probe) {
         (void)tr_health_ended(g->target, TR_VERDICT_NONE, true, (tr_str){"", 0}, tr_now_us(self),
                               0);
+    }
+    if (g->again && !g->taken) {
+        tr_budget_return(&g->target->budget);
     }
     TR_ASSERT(g->target->holders > 0);
     g->target->holders--;

@@ -17,6 +17,7 @@ typedef struct tri_grant {
     uint32_t tokens; /* estimated; reserved when it is granted */
     bool taken;      /* granted: it counts in the rates and in `reserved` */
     bool probe;      /* of a target that is half open */
+    bool again; /* it took a retry of its target's budget, which comes back if it is not sent */
 } tri_grant;
 
 /* A budget as the provider's last answer told it. */

@@ -43,6 +43,18 @@ static const char *const *keep_all(tr_routes *routes, const char *const *names, 
 }
 
 /* Tied to `routes` at once, so that tr_routes_unref frees what a failure leaves. */
+static bool keep_urls(tr_routes *routes, const char *const *urls, size_t count) {
+    const char **kept = tr_zalloc((count + 1) * sizeof *kept);
+    routes->spec.urls = kept;
+    for (size_t i = 0; kept != NULL && i < count; i++) {
+        kept[i] = keep(routes, urls != NULL && urls[i] != NULL ? urls[i] : "");
+        if (kept[i] == NULL) {
+            return false;
+        }
+    }
+    return kept != NULL;
+}
+
 static bool keep_aliases(tr_routes *routes, const tr_alias *aliases, size_t count) {
     tr_alias *kept = tr_zalloc((count + 1) * sizeof *kept);
     routes->spec.aliases = kept;
@@ -100,7 +112,7 @@ static bool keep_models(tr_routes *routes, const tr_model_own *models, size_t co
 
 static size_t count_strings(const tr_routes_spec *spec) {
     size_t count =
-        spec->local_count + 2 * spec->provider_count + spec->alias_count + spec->model_count + 1;
+        spec->local_count + 3 * spec->provider_count + spec->alias_count + spec->model_count + 1;
     for (size_t i = 0; i < spec->alias_count; i++) {
         count += spec->aliases[i].target_count;
     }
@@ -124,6 +136,7 @@ tr_err tr_routes_new(const tr_routes_spec *spec, tr_routes **ret) {
     bool aliases = keep_aliases(routes, spec->aliases, spec->alias_count);
     routes->spec.kinds =
         keep_all(routes, spec->kinds != NULL ? spec->kinds : spec->providers, spec->provider_count);
+    bool urls = keep_urls(routes, spec->urls, spec->provider_count);
     bool models = keep_models(routes, spec->models, spec->model_count);
     /* Both, whatever becomes of the first: until then the pointer is the caller's. */
     bool structured = keep_structured(routes, spec->structured, spec->provider_count);
@@ -133,7 +146,7 @@ tr_err tr_routes_new(const tr_routes_spec *spec, tr_routes **ret) {
     routes->spec.default_model =
         keep(routes, spec->default_model != NULL ? spec->default_model : "");
     if (routes->spec.locals == NULL || routes->spec.providers == NULL || !aliases || !contexts ||
-        !structured || !models || routes->spec.kinds == NULL ||
+        !structured || !models || !urls || routes->spec.kinds == NULL ||
         routes->spec.default_model == NULL) {
         tr_routes_unref(routes);
         return TR_ERR_NOMEM;
@@ -164,6 +177,7 @@ void tr_routes_unref(tr_routes *routes) {
         tr_free((void *)routes->spec.providers);
         tr_free((void *)routes->spec.contexts);
         tr_free((void *)routes->spec.kinds);
+        tr_free((void *)routes->spec.urls);
         tr_free((void *)routes->spec.models);
         tr_free((void *)routes->spec.structured);
         tr_free((void *)routes->spec.local_structured);
@@ -228,6 +242,7 @@ static tr_err set(tr_target *ret, const char *provider, tr_str model, char *why,
     snprintf(ret->provider, sizeof ret->provider, "%s", provider);
     snprintf(ret->model, sizeof ret->model, "%.*s", (int)model.size, model.ptr);
     snprintf(ret->label, sizeof ret->label, "%s/%.*s", provider, (int)model.size, model.ptr);
+    ret->url = "";
     ret->context = 0;
     ret->structured = TR_STRUCTURED_NATIVE;
     return TR_OK;
@@ -253,6 +268,7 @@ static tr_err set_provider(const tr_routes_spec *spec, const char *known, tr_str
     for (size_t i = 0; i < spec->provider_count && err == TR_OK; i++) {
         if (spec->providers[i] == known) {
             ret->structured = spec->structured[i];
+            ret->url = spec->urls[i];
         }
     }
     return err;

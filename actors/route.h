@@ -63,6 +63,7 @@ typedef struct tr_routes_spec {
     const tr_structured *structured;       /* a provider each; NULL = all native */
     const tr_structured *local_structured; /* a local model each; NULL = all are workers of ours */
     const char *const *kinds;              /* a provider each, for models.h; NULL = their names */
+    const char *const *urls; /* a provider each, for sentences; NULL = none is known */
     const tr_model_own *models;
     size_t model_count;
     const tr_alias *aliases;
@@ -84,6 +85,7 @@ typedef struct tr_target {
     char provider[TR_NAME_max + 1];   /* "local" for a local model */
     char model[TR_NAME_max + 1];      /* as the backend knows it */
     char label[2 * TR_NAME_max + 2];  /* "provider/model", for people */
+    const char *url;                  /* where that is, borrowed from the routes; "" = not known */
     uint32_t context;                 /* tokens; 0 = neither declared nor known */
     tr_structured structured;
     tr_model_facts facts;

@@ -212,7 +212,7 @@ static tr_err end(tr_decoder *decoder, bool cut) {
     tr_err err = TR_OK;
     switch (decoder->kind) {
     case BODY_UNKNOWN:
-        say(decoder, "the server sent an empty answer");
+        say(decoder, TR_DECODER_EMPTY);
         return cut ? TR_ERR_TRUNCATED : TR_ERR_SERVER;
     case BODY_STREAM:
         decoder->last = true;

@@ -9,6 +9,9 @@
 
 #include "providers/dialect.h"
 
+/* The failure of an answer without a byte. */
+#define TR_DECODER_EMPTY "the server sent an empty answer"
+
 typedef struct tr_decoder tr_decoder;
 
 #define TR_ANSWER_JSON_max (16U * 1024U * 1024U)  /* a whole JSON answer */

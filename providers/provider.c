@@ -580,7 +580,8 @@ static void write_failure(const tri_provider *provider, const tri_request *reque
         snprintf(status, sizeof(status), " answered %u", (unsigned)request->status);
     }
     words = words[0] != '\0' ? words : tr_err_text(err);
-    if (request->message[0] == '\0' && request->status < 300 && err == TR_ERR_NOT_FOUND) {
+    bool elsewhere = err == TR_ERR_NOT_FOUND || strcmp(words, TR_DECODER_EMPTY) == 0;
+    if (request->message[0] == '\0' && request->status < 300 && elsewhere) {
         snprintf(text, TR_MESSAGE_max + 1, "%s: %.*s (asked at %s)", provider->spec.name,
                  TR_MESSAGE_max - 400, words, request->site); /* a web page, most often */
     } else if (err == TR_ERR_CANCELLED) {                     /* not the provider's doing */

@@ -53,6 +53,10 @@ TR_MUST_USE tr_err tr_provider_spec_server(const char *kind, const char *model,
  */
 bool tr_provider_needs_key(const tr_provider_spec *spec);
 
+/* The server that its keys are meant for: as configured, else of the environment, else the row's;
+ * in `buf` or borrowed; NULL = none. */
+const char *tr_provider_base_url(const tr_provider_spec *spec, char buf[TR_URL_max + 1]);
+
 extern const tr_behaviour tr_provider; /* args: a tr_provider_spec */
 
 /* A child spec; `actor` receives the actor's name. Both `spec` and `actor` must outlive the

@@ -91,13 +91,17 @@ bool tr_provider_needs_key(const tr_provider_spec *spec) {
 }
 
 const char *tri_provider_base_url(const tri_provider *provider, char buf[TR_URL_max + 1]) {
-    const tr_catalog_row *row = provider->row;
-    if (provider->spec.base_url[0] != '\0') {
-        return provider->spec.base_url;
+    return tr_provider_base_url(&provider->spec, buf);
+}
+
+const char *tr_provider_base_url(const tr_provider_spec *spec, char buf[TR_URL_max + 1]) {
+    const tr_catalog_row *row = tr_catalog_find(spec->kind);
+    if (spec->base_url[0] != '\0') {
+        return spec->base_url;
     }
-    if (provider->spec.port != NULL) {
+    if (spec->port != NULL) {
         snprintf(buf, TR_URL_max + 1, "http://127.0.0.1:%u/v1",
-                 (unsigned)atomic_load_explicit(provider->spec.port, memory_order_relaxed));
+                 (unsigned)atomic_load_explicit(spec->port, memory_order_relaxed));
         return buf;
     }
     const char *text = env_text(row->base_url_env);

@@ -308,12 +308,14 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     const char **provider_names = calloc(d->provider_count + 1, sizeof *provider_names);
     tr_structured structured[TRI_PROVIDERS_max + 1] = {TR_STRUCTURED_NATIVE};
     const char **kinds = calloc(d->provider_count + 1, sizeof *kinds);
+    const char **urls = calloc(d->provider_count + 1, sizeof *urls);
+    char(*texts)[TR_URL_max + 1] = calloc(d->provider_count + 1, sizeof *texts);
     tr_model_own *models = calloc(config->models.count + 1, sizeof *models);
     tr_alias *aliases = calloc(config->aliases.count + 1, sizeof *aliases);
     tr_err err = TR_ERR_NOMEM;
     tr_routes *routes = NULL;
     if (local_names != NULL && contexts != NULL && by != NULL && provider_names != NULL &&
-        aliases != NULL && kinds != NULL && models != NULL) {
+        aliases != NULL && kinds != NULL && models != NULL && urls != NULL && texts != NULL) {
         for (size_t i = 0; i < local_count; i++) {
             local_names[i] = locals[i].name;
             contexts[i] = context_of(&locals[i]);
@@ -323,6 +325,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
             provider_names[i] = d->providers[i].name;
             structured[i] = provider_structured(config, &d->providers[i]);
             kinds[i] = d->providers[i].kind;
+            urls[i] = tr_provider_base_url(&d->providers[i], texts[i]);
         }
         provider_names[d->provider_count] = kinds[d->provider_count] = "echo";
         tri_config_models(config, models);
@@ -336,6 +339,7 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
             .providers = provider_names,
             .provider_count = d->provider_count + 1,
             .kinds = kinds,
+            .urls = urls,
             .models = models,
             .model_count = config->models.count,
             .aliases = aliases,
@@ -357,6 +361,8 @@ tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {
     free(provider_names);
     free(aliases);
     free(kinds);
+    free(urls);
+    free(texts);
     free(models);
     if (err != TR_OK) {
         return tri_daemon_failed(err, "%s", tr_err_text(err));

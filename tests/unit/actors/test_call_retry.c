@@ -534,6 +534,37 @@ static void any_failed_allocation_in_a_retry_ends_in_one_way(void) {
     }
 }
 
+/* As the gate: grants the backend, whose mailbox is full when the call comes to it. */
+static void grant_and_overfill(tr_self *self, void *arg) {
+    retry_rig *r = arg;
+    tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
+    *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r->call.backend.id};
+    granted->ref = 1;
+    CU_ASSERT_EQUAL(tr_send(self, r->call.call, &granted), TR_OK);
+    tr_err err = TR_OK;
+    while (err == TR_OK) {
+        tr_msg *msg = rig_submit("tiny", 1, 1);
+        err = tr_send(self, r->call.backend.id, &msg);
+        tr_msg_free(msg);
+    }
+    CU_ASSERT_EQUAL(err, TR_ERR_FULL);
+}
+
+static void attempt_that_a_full_backend_refuses_has_used_nothing(void) {
+    retry_rig r;
+    up(&r, 1);
+    begin(&r, "tiny", 1);
+    tr_msg_free(stand_in_expect(&r.call.gate, TR_KIND_RESERVE));
+    stand_in_do(&r.call.gate, grant_and_overfill, &r);
+    stand_in_clear(&r.call.backend);
+    tr_msg *msg = stand_in_expect(&r.call.gate, TR_KIND_SETTLE);
+    CU_ASSERT_EQUAL(((const tr_settle *)(const void *)msg->data)->flags, TR_SETTLE_UNUSED);
+    tr_msg_free(msg);
+    failed(&r, TR_ERR_OVERLOADED, 1, "local/tiny", "too much to do");
+    down(&r);
+}
+
 int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(failed_attempt_is_followed_by_another_after_a_pause),
@@ -557,6 +588,7 @@ int main(void) {
         PUPPET_TEST(when_the_next_gate_refuses_too_the_first_trouble_is_told),
         PUPPET_TEST(gate_of_the_next_target_is_not_waited_for),
         PUPPET_TEST(base_url_has_one_target),
+        PUPPET_TEST(attempt_that_a_full_backend_refuses_has_used_nothing),
         PUPPET_TEST(request_that_kills_workers_goes_to_the_next_target),
         PUPPET_TEST(least_busy_target_is_asked_first),
         PUPPET_TEST(any_failed_allocation_in_a_retry_ends_in_one_way),

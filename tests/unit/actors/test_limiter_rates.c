@@ -432,6 +432,22 @@ static void retries_are_refused_when_their_budget_is_used_up(void) {
     down(&r);
 }
 
+static void retry_that_the_line_refuses_costs_none(void) {
+    rig r;
+    up(&r, (tr_limiter_args){.at_once = 1, .waiting_max = 1});
+    reserve(&r, (wish){.ref = 1, .model = "m"});
+    expect_granted(&r, 1);
+    expect_status(&r, "\"retries_left\":10");
+    reserve(&r, (wish){.ref = 2, .model = "m", .flags = TR_RESERVE_RETRY, .ms = 50});
+    expect_status(&r, "\"retries_left\":9");
+    reserve(&r, (wish){.ref = 3, .model = "m", .flags = TR_RESERVE_RETRY}); /* the line is full */
+    tr_msg_free(stand_in_expect(&r.call, TR_KIND_FAIL));
+    expect_status(&r, "\"retries_left\":9");
+    settle(&r, 2, (tr_settle){.err = TR_ERR_CANCELLED, .flags = TR_SETTLE_UNUSED}, "");
+    expect_status(&r, "\"retries_left\":10"); /* whoever gave up waiting has sent nothing */
+    down(&r);
+}
+
 static void limits_change_while_it_runs(void) {
     rig r;
     up(&r, (tr_limiter_args){.rpm = 60, .burst = 1, .at_once = 2});
@@ -583,6 +599,7 @@ int main(void) {
         PUPPET_TEST(who_waits_for_a_target_that_is_given_up_is_told),
         PUPPET_TEST(hasty_time_out_and_rate_limit_do_not_count_against_a_target),
         PUPPET_TEST(retries_are_refused_when_their_budget_is_used_up),
+        PUPPET_TEST(retry_that_the_line_refuses_costs_none),
         PUPPET_TEST(limits_change_while_it_runs),
         PUPPET_TEST(more_models_than_it_can_watch_are_served_all_the_same),
         PUPPET_TEST(any_failed_allocation_leaves_no_reservation),
