@@ -15,6 +15,16 @@
 
 #define TR_HEALTH_TARGETS_max 64
 
+/* A budget as the provider's last answer told it. */
+typedef struct tr_learned_budget {
+    int64_t left;      /* less what was granted since; -1 = not known */
+    uint64_t until_us; /* then all of it is there again */
+} tr_learned_budget;
+
+typedef struct tr_learned {
+    tr_learned_budget requests, tokens;
+} tr_learned;
+
 typedef struct tr_health_target {
     char model[TR_NAME_max + 1];
     uint64_t asked_us; /* the last time that it was looked for */
@@ -23,6 +33,7 @@ typedef struct tr_health_target {
     tr_breaker breaker;
     tr_budget budget;
     tr_pace pace;
+    tr_learned learned;      /* where the provider counts by model */
     uint32_t first_token_ms; /* a moving average; 0 = none has come */
     uint32_t failed;         /* in a row, when the breaker opened last */
     char why[256];           /* the last failure's sentence */

@@ -74,28 +74,41 @@ uint32_t tri_limiter_slots(const tri_limiter *l) {
 /* --- what the provider said --- */
 
 /* What is left without the time of its reset tells nothing about later. */
-static tri_learned learn(int64_t left, int64_t reset_ms, uint64_t now_us) {
+static tr_learned_budget learn(int64_t left, int64_t reset_ms, uint64_t now_us) {
     bool lasts = left >= 0 && reset_ms > 0 && reset_ms < INT64_MAX / 1000;
-    return (tri_learned){.left = lasts ? left : -1,
-                         .until_us = lasts ? now_us + (uint64_t)reset_ms * 1000 : 0};
+    return (tr_learned_budget){.left = lasts ? left : -1,
+                               .until_us = lasts ? now_us + (uint64_t)reset_ms * 1000 : 0};
 }
 
 /* How long a request of that cost has to wait for the reset. */
-static uint64_t held_us(const tri_learned *learned, uint32_t cost, uint64_t now_us) {
+static uint64_t held_us(const tr_learned_budget *learned, uint32_t cost, uint64_t now_us) {
     bool held = learned->left >= 0 && learned->left < cost && learned->until_us > now_us;
     return held ? learned->until_us - now_us : 0;
 }
 
-static void spend(tri_learned *learned, uint32_t cost) {
+static void spend(tr_learned_budget *learned, uint32_t cost) {
     if (learned->left >= 0) {
         learned->left = learned->left > cost ? learned->left - cost : 0;
     }
 }
 
-static uint64_t hold_us(const tri_limiter *l, uint32_t tokens, uint64_t now_us) {
-    uint64_t requests_us = held_us(&l->requests_learned, 1, now_us);
-    uint64_t tokens_us = held_us(&l->tokens_learned, tokens, now_us);
+static uint64_t learned_us(const tr_learned *learned, uint32_t tokens, uint64_t now_us) {
+    uint64_t requests_us = held_us(&learned->requests, 1, now_us);
+    uint64_t tokens_us = held_us(&learned->tokens, tokens, now_us);
     return requests_us > tokens_us ? requests_us : tokens_us;
+}
+
+/* `target` NULL: what holds for all of the provider's models. */
+static uint64_t hold_us(const tri_limiter *l, const tr_health_target *target, uint32_t tokens,
+                        uint64_t now_us) {
+    uint64_t all_us = learned_us(&l->learned, tokens, now_us);
+    uint64_t own_us = target != NULL ? learned_us(&target->learned, tokens, now_us) : 0;
+    return all_us > own_us ? all_us : own_us;
+}
+
+static void spend_learned(tr_learned *learned, uint32_t tokens) {
+    spend(&learned->requests, 1);
+    spend(&learned->tokens, tokens);
 }
 
 /* --- refusing --- */
@@ -145,7 +158,8 @@ typedef struct occasion {
 /* A waiting one that would not live to see the reset. */
 static tr_msg *hopeless(void *arg, const tr_holder *holder) {
     const occasion *o = arg;
-    uint64_t us = hold_us(o->limiter, ((const tri_grant *)holder)->tokens, o->now_us);
+    const tri_grant *g = (const tri_grant *)holder;
+    uint64_t us = hold_us(o->limiter, g->target, g->tokens, o->now_us);
     bool late = us > HOLD_US_max || o->now_us + us >= holder->until.us;
     return us > 0 && late && !holder->mid_answer ? held_refusal(o->limiter, us) : NULL;
 }
@@ -168,7 +182,7 @@ static tr_id backend_for(tr_self *self, const tri_limiter *l, tr_id call) {
 }
 
 static uint64_t wait_us(const tri_limiter *l, const tri_grant *g, uint64_t now_us) {
-    uint64_t wait = hold_us(l, g->tokens, now_us);
+    uint64_t wait = hold_us(l, g->target, g->tokens, now_us);
     uint64_t requests = tr_gcra_wait_us(&l->requests, 1, now_us);
     uint64_t tokens = tr_gcra_wait_us(&l->tokens, g->tokens, now_us);
     wait = requests > wait ? requests : wait;
@@ -191,11 +205,11 @@ static void take(tr_self *self, tri_limiter *l, tri_grant *g) {
     g->granted_us = now_us;
     tr_gcra_take(&l->requests, 1, now_us);
     tr_gcra_take(&l->tokens, g->tokens, now_us);
-    spend(&l->requests_learned, 1);
-    spend(&l->tokens_learned, g->tokens);
+    spend_learned(&l->learned, g->tokens);
     l->reserved += g->tokens;
     g->taken = true;
     if (g->target != NULL) {
+        spend_learned(&g->target->learned, g->tokens);
         g->target->running++;
     }
 }
@@ -241,7 +255,7 @@ static bool admit(tr_self *self, tri_limiter *l, const tr_msg *msg, tr_health_ta
                   bool *ret_probe) {
     const tr_reserve *want = (const tr_reserve *)msg->data;
     uint64_t now_us = tr_now_us(self);
-    uint64_t us = hold_us(l, want->tokens, now_us);
+    uint64_t us = hold_us(l, target, want->tokens, now_us);
     if (us > 0 && (us > HOLD_US_max || us >= want->remaining_ms * 1000ULL)) {
         refuse(self, msg, held_refusal(l, us));
         return false;
@@ -418,16 +432,20 @@ static void settle(tr_self *self, tri_limiter *l, const tr_msg *msg) {
     }
 }
 
-static void rates_came(tr_self *self, tri_limiter *l, const tr_rates *rates) {
+static void rates_came(tr_self *self, tri_limiter *l, const tr_msg *msg) {
+    const tr_rates *rates = (const tr_rates *)msg->data;
     uint64_t now_us = tr_now_us(self);
+    tr_str model = {(const char *)(rates + 1), msg->size - sizeof *rates};
+    tr_health_target *target = tr_health_find(&l->health, model, now_us);
+    tr_learned *learned = target != NULL ? &target->learned : &l->learned;
     if (rates->requests_left >= 0) {
-        l->requests_learned = learn(rates->requests_left, rates->requests_reset_ms, now_us);
+        learned->requests = learn(rates->requests_left, rates->requests_reset_ms, now_us);
     }
     if (rates->tokens_left >= 0) {
-        l->tokens_learned = learn(rates->tokens_left, rates->tokens_reset_ms, now_us);
+        learned->tokens = learn(rates->tokens_left, rates->tokens_reset_ms, now_us);
     }
     const tr_due *first = tr_dues_first(&l->line.late);
-    uint64_t us = hold_us(l, 1, now_us);
+    uint64_t us = hold_us(l, target, 1, now_us);
     if (us > 0 && first != NULL && (us > HOLD_US_max || now_us + us >= first->us)) {
         occasion o = {.limiter = l, .now_us = now_us};
         tr_line_refuse_some(&l->line, self, hopeless, &o);
@@ -450,7 +468,7 @@ static tr_err init(tr_self *self, void *state, const void *args) {
     }
     refresh(l, tr_now_us(self));
     TR_ASSERT(l->limits.at_once > 0);
-    l->requests_learned.left = l->tokens_learned.left = -1;
+    l->learned.requests.left = l->learned.tokens.left = -1;
     l->line = (tr_line){.name = l->args.provider,
                         .holder_size = sizeof(tri_grant),
                         .waiting_max = l->args.waiting_max,
@@ -475,7 +493,7 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
         }
         break;
     case TR_KIND_RATES:
-        rates_came(self, l, (const tr_rates *)(*msg)->data);
+        rates_came(self, l, *msg);
         break;
     case TR_KIND_TIMER:
         l->timer = (*msg)->ref == l->timer ? 0 : l->timer;

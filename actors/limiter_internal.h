@@ -20,19 +20,13 @@ typedef struct tri_grant {
     bool again; /* it took a retry of its target's budget, which comes back if it is not sent */
 } tri_grant;
 
-/* A budget as the provider's last answer told it. */
-typedef struct tri_learned {
-    int64_t left;      /* less what was granted since; -1 = not known */
-    uint64_t until_us; /* then all of it is there again */
-} tri_learned;
-
 typedef struct tri_limiter {
     tr_limiter_args args;
     tr_limits_now own; /* args.now, when there is none */
     tr_limit limits;   /* in force */
     tr_line line;      /* of tri_grants */
     tr_gcra requests, tokens;
-    tri_learned requests_learned, tokens_learned;
+    tr_learned learned; /* where the provider counts all its models together */
     tr_health health;
     tr_aimd aimd;
     uint64_t reserved; /* tokens of granted requests that are not settled */

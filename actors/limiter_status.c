@@ -12,7 +12,7 @@ static void number(tr_jsonw *w, const char *name, uint64_t value) {
     tr_jsonw_uint(w, value);
 }
 
-static void write_learned(tr_jsonw *w, const char *name, const tri_learned *learned,
+static void write_learned(tr_jsonw *w, const char *name, const tr_learned_budget *learned,
                           uint64_t now_us) {
     if (learned->left >= 0 && learned->until_us > now_us) {
         tr_jsonw_name(w, name);
@@ -21,6 +21,14 @@ static void write_learned(tr_jsonw *w, const char *name, const tri_learned *lear
         number(w, "reset_ms", (learned->until_us - now_us + 999) / 1000);
         tr_jsonw_close(w, '}');
     }
+}
+
+static void write_both(tr_jsonw *w, const tr_learned *learned, uint64_t now_us) {
+    tr_jsonw_name(w, "learned");
+    tr_jsonw_open(w, '{');
+    write_learned(w, "requests", &learned->requests, now_us);
+    write_learned(w, "tokens", &learned->tokens, now_us);
+    tr_jsonw_close(w, '}');
 }
 
 static void write_target(tr_jsonw *w, const tr_health_target *target, uint64_t now_us) {
@@ -35,6 +43,9 @@ static void write_target(tr_jsonw *w, const tr_health_target *target, uint64_t n
     number(w, "retries_left", tr_budget_left(&target->budget, now_us));
     if (state == TR_BREAKER_OPEN) {
         number(w, "open_ms", (target->breaker.until_us - now_us + 999) / 1000);
+    }
+    if (target->learned.requests.until_us > now_us || target->learned.tokens.until_us > now_us) {
+        write_both(w, &target->learned, now_us);
     }
     if (target->why[0] != '\0') {
         tr_jsonw_name(w, "last_failure");
@@ -68,11 +79,7 @@ tr_err tri_limiter_tell_status(tr_self *self, const tri_limiter *l, const tr_msg
     if (l->limits.tpm > 0) {
         number(&w, "tokens_free", tr_gcra_free(&l->tokens, now_us));
     }
-    tr_jsonw_name(&w, "learned");
-    tr_jsonw_open(&w, '{');
-    write_learned(&w, "requests", &l->requests_learned, now_us);
-    write_learned(&w, "tokens", &l->tokens_learned, now_us);
-    tr_jsonw_close(&w, '}');
+    write_both(&w, &l->learned, now_us);
     tr_jsonw_name(&w, "targets");
     tr_jsonw_open(&w, '[');
     for (uint32_t i = 0; i < l->health.count; i++) {

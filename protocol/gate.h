@@ -80,7 +80,8 @@ typedef struct tr_settle {
     uint16_t flags;
 } tr_settle;
 
-/* RATES' data: what is left, and when it is all there again; -1 = not said. */
+/* RATES' data: what is left, and when it is all there again; -1 = not said. The model's name
+ * follows where the provider counts by model. */
 typedef struct tr_rates {
     int64_t requests_left;
     int64_t requests_reset_ms;

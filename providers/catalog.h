@@ -37,6 +37,7 @@ typedef struct tr_catalog_row {
     const char *token_env;  /* in its place: a token, which goes as Bearer; or NULL */
     uint32_t quirks;
     uint32_t embed_tokens_max; /* of one embed request, all texts together; 0 = not known */
+    bool limits_by_model;      /* its rate limits are each model's own */
     bool any_base_url;         /* a request may bring its own base URL */
     const char *check_path; /* asked in place of "/models" to check a key, where that needs none */
     const char *key_page;   /* where a person gets a key; NULL = nowhere */

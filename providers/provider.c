@@ -347,8 +347,8 @@ static void keep_text(char *to, size_t room, tr_str text) {
 }
 
 /* The limiter learns what the server says of its limits; without memory it learns it next time. */
-static void tell_rates(tr_self *self, const tri_provider *provider, const tr_http_head *head,
-                       tr_str headers) {
+static void tell_rates(tr_self *self, const tri_provider *provider, const tri_request *request,
+                       const tr_http_head *head, tr_str headers) {
     tr_rates rates;
     if (head->wall_s == 0 || !tr_rates_read(headers, (int64_t)head->wall_s * 1000, &rates)) {
         return;
@@ -356,9 +356,12 @@ static void tell_rates(tr_self *self, const tri_provider *provider, const tr_htt
     char name[TR_ACTOR_NAME_max + 1];
     snprintf(name, sizeof(name), "limiter:%s", provider->spec.name);
     tr_id limiter = tr_whereis(tr_self_node(self), name);
-    tr_msg *msg = limiter != TR_ID_NONE ? tr_msg_new(TR_KIND_RATES, sizeof(rates)) : NULL;
+    const char *model = request->target + strlen(provider->spec.name) + 1; /* behind the slash */
+    size_t size = provider->row->limits_by_model ? strlen(model) : 0;
+    tr_msg *msg = limiter != TR_ID_NONE ? tr_msg_new(TR_KIND_RATES, sizeof(rates) + size) : NULL;
     if (msg != NULL) {
         memcpy(msg->data, &rates, sizeof(rates));
+        memcpy(msg->data + sizeof(rates), model, size);
         (void)!tr_send_control(self, limiter, msg);
     }
 }
@@ -393,7 +396,7 @@ static tr_err on_head(tr_self *self, tri_provider *provider, const tr_msg *msg) 
     if (head->status < 400) {
         tri_provider_taken(provider, request);
     }
-    tell_rates(self, provider, head, headers);
+    tell_rates(self, provider, request, head, headers);
     return TR_OK;
 }
 

@@ -75,11 +75,16 @@ static void settle(rig *r, uint64_t ref, tr_settle s, const char *why) {
     stand_in_send(&r->call, r->limiter, msg, ref);
 }
 
-static void say_rates(rig *r, tr_rates rates) {
-    tr_msg *msg = tr_msg_new(TR_KIND_RATES, sizeof rates);
+static void say_rates_of(rig *r, const char *model, tr_rates rates) {
+    tr_msg *msg = tr_msg_new(TR_KIND_RATES, sizeof rates + strlen(model));
     CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
     memcpy(msg->data, &rates, sizeof rates);
+    memcpy(msg->data + sizeof rates, model, strlen(model));
     stand_in_send(&r->provider, r->limiter, msg, 0);
+}
+
+static void say_rates(rig *r, tr_rates rates) {
+    say_rates_of(r, "", rates);
 }
 
 static void expect_granted(rig *r, uint64_t ref) {
@@ -432,6 +437,32 @@ static void retries_are_refused_when_their_budget_is_used_up(void) {
     down(&r);
 }
 
+static void limit_of_one_model_holds_no_other(void) {
+    rig r;
+    up(&r, (tr_limiter_args){0});
+    reserve(&r, (wish){.ref = 1, .model = "m", .tokens = 10});
+    expect_granted(&r, 1);
+    say_rates_of(&r, "m", (tr_rates){0, 121000, 40, 121000});
+    reserve(&r, (wish){.ref = 2, .model = "m", .tokens = 10});
+    (void)expect_refused(&r, 2, TR_ERR_RATE_LIMIT, "rate limit is used up");
+    reserve(&r, (wish){.ref = 3, .model = "m2", .tokens = 50});
+    expect_granted(&r, 3);
+    expect_status(&r, "\"learned\":{},\"targets\"");
+    expect_status(
+        &r, "\"learned\":{\"requests\":{\"left\":0,\"reset_ms\":121000},\"tokens\":{\"left\":40,");
+    puppet_wait_us(r.node, 121000 * MS);
+    reserve(&r, (wish){.ref = 4, .model = "m", .tokens = 50}); /* all of it is there again */
+    expect_granted(&r, 4);
+    say_rates_of(&r, "m", (tr_rates){1, 500, -1, -1});
+    reserve(&r, (wish){.ref = 5, .model = "m"});
+    expect_granted(&r, 5);
+    reserve(&r, (wish){.ref = 6, .model = "m"});
+    expect_nothing(&r);
+    puppet_wait_us(r.node, 500 * MS);
+    expect_granted(&r, 6);
+    down(&r);
+}
+
 static void retry_that_the_line_refuses_costs_none(void) {
     rig r;
     up(&r, (tr_limiter_args){.at_once = 1, .waiting_max = 1});
@@ -599,6 +630,7 @@ int main(void) {
         PUPPET_TEST(who_waits_for_a_target_that_is_given_up_is_told),
         PUPPET_TEST(hasty_time_out_and_rate_limit_do_not_count_against_a_target),
         PUPPET_TEST(retries_are_refused_when_their_budget_is_used_up),
+        PUPPET_TEST(limit_of_one_model_holds_no_other),
         PUPPET_TEST(retry_that_the_line_refuses_costs_none),
         PUPPET_TEST(limits_change_while_it_runs),
         PUPPET_TEST(more_models_than_it_can_watch_are_served_all_the_same),

@@ -173,6 +173,9 @@ static void the_limiter_learns_what_the_headers_say(void) {
     CU_ASSERT_EQUAL(rates->requests_left, 12);
     CU_ASSERT_EQUAL(rates->requests_reset_ms, 60000);
     CU_ASSERT_EQUAL(rates->tokens_left, -1);
+    /* Whose they are, where the provider counts by model. */
+    CU_ASSERT_EQUAL_FATAL(told->size, sizeof *rates + 1);
+    CU_ASSERT_EQUAL(told->data[sizeof *rates], 'm');
     tr_msg_free(told);
     tr_node_free(node);
 }
