@@ -454,7 +454,12 @@ static tr_err on_keys_came(tr_self *self, tri_provider *provider, const tr_msg *
         return TR_OK; /* it was cancelled */
     }
     request->waits = false;
-    tr_err err = tri_provider_send(self, provider, request, why, sizeof(why));
+    tr_err err = tri_provider_find_http(self, provider); /* it may have gone down meanwhile */
+    if (err != TR_OK) {
+        snprintf(why, sizeof(why), "the HTTP door is not there");
+    } else {
+        err = tri_provider_send(self, provider, request, why, sizeof(why));
+    }
     if (err != TR_OK) {
         return refuse(self, provider, request, err, why);
     }

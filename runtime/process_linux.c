@@ -31,6 +31,7 @@
 
 #define EVENTS_max 16
 #define OUTPUT_TAG 1U
+#define PIECES_a_turn 32            /* of output: what a pipe holds */
 #define MEMORY_VICTIM_score "800\n" /* of 1000; the daemon's own is about 0 */
 
 extern char **environ;
@@ -267,10 +268,11 @@ static void close_output(tr_process *process) {
     }
 }
 
-/* Takes in what it has written; closes it at its end. */
+/* Takes in what it has written, as much as was there; closes it at its end. Whoever writes without
+ * end waits for its next turn, so that others are started and reaped. */
 static void read_output(tr_process *process) {
     char piece[TR_PROCESS_OUTPUT_max / 2];
-    while (process->output_fd >= 0) {
+    for (int i = 0; i < PIECES_a_turn && process->output_fd >= 0; i++) {
         ssize_t got = read(process->output_fd, piece, sizeof piece);
         if (got > 0) {
             pthread_mutex_lock(&process->table->processes_mtx);
