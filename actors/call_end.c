@@ -95,7 +95,7 @@ static tr_err fail(tr_self *self, tri_call *c, const tr_fail *head, const tr_end
 static tr_end_view sentence(const tri_call *c, char *text, const char *format, va_list args) {
     /* clang 14 loses sight of va_start. NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
     vsnprintf(text, SENTENCE_size, format, args);
-    return (tr_end_view){.message = {text, tr_utf8_mend(text, strlen(text))},
+    return (tr_end_view){.message = {text, tr_utf8_plain(text, strlen(text))},
                          .target = label_of(c)};
 }
 
@@ -204,7 +204,7 @@ static tr_err fail_as_before(tr_self *self, tri_call *c, tr_str refusal) {
     refusal = unquoted(refusal, view.message);
     snprintf(text, sizeof text, "%.*s; no further attempt: %.*s", (int)view.message.size,
              view.message.ptr, (int)(refusal.size < 512 ? refusal.size : 512), refusal.ptr);
-    view.message = (tr_str){text, tr_utf8_mend(text, strlen(text))};
+    view.message = (tr_str){text, tr_utf8_plain(text, strlen(text))};
     return fail(self, c, head, &view);
 }
 

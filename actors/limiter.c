@@ -125,7 +125,7 @@ __attribute__((format(printf, 3, 4))) static tr_msg *refusal(tr_err err, uint32_
                     .flags = TR_FAIL_RETRY_AFTER,
                     .retry_after_ms = after_ms,
                     .usage.cost = __builtin_nan("")};
-    tr_end_view view = {.message = {text, tr_utf8_mend(text, strlen(text))}};
+    tr_end_view view = {.message = {text, tr_utf8_plain(text, strlen(text))}};
     return tr_msg_fail(&head, &view);
 }
 

@@ -100,3 +100,28 @@ size_t tr_utf8_mend(char *text, size_t size) {
     }
     return size;
 }
+
+/* Bytes of the control character that begins here, in valid UTF-8; 0: there is none. */
+static size_t control(const uint8_t *at, size_t size) {
+    if (at[0] < 0x20 || at[0] == 0x7f) {
+        return 1;
+    }
+    if (at[0] == 0xc2 && size >= 2 && at[1] < 0xa0) {
+        return 2; /* U+0080 to U+009F: terminals take them as ESC and a letter */
+    }
+    bool turns = at[0] == 0xe2 && size >= 3 &&
+                 ((at[1] == 0x80 && at[2] >= 0xaa && at[2] <= 0xae) || /* U+202A to U+202E */
+                  (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));  /* U+2066 to U+2069 */
+    return turns ? 3 : 0;
+}
+
+size_t tr_utf8_plain(char *text, size_t size) {
+    size = tr_utf8_mend(text, size);
+    for (size_t i = 0; i < size; i++) {
+        size_t length = control((const uint8_t *)text + i, size - i);
+        for (size_t k = 0; k < length; k++) {
+            text[i + k] = ' ';
+        }
+    }
+    return size;
+}

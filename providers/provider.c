@@ -599,6 +599,7 @@ static void write_failure(const tri_provider *provider, const tri_request *reque
                  TR_MESSAGE_max - 100, words);
     }
     tri_provider_hide(provider, request, text);
+    text[tr_utf8_plain(text, strlen(text))] = '\0'; /* a server's words, on people's terminals */
 }
 
 /* The one terminal, and the request's end. */
@@ -638,7 +639,7 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
         if (err == TR_ERR_AUTH && request->key != 0) {
             tri_provider_tell_key(self, provider, request, text);
         }
-        view.message = (tr_str){text, tr_utf8_mend(text, strlen(text))};
+        view.message = (tr_str){text, strlen(text)};
         bool advised = request->has_retry_after || outcome->retry_after_ms > 0;
         uint32_t after_ms =
             request->has_retry_after ? request->retry_after_ms : outcome->retry_after_ms;

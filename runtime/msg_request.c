@@ -52,7 +52,7 @@ tr_msg *tr_msg_failf(tr_err err, const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     tr_fail head = {.err = (uint16_t)err, .usage.cost = __builtin_nan("")};
-    tr_end_view view = {.message = {text, tr_utf8_mend(text, strlen(text))}};
+    tr_end_view view = {.message = {text, tr_utf8_plain(text, strlen(text))}};
     return tr_msg_fail(&head, &view);
 }
 

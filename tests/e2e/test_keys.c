@@ -61,7 +61,8 @@ static void serve_one(int fd) {
         say(fd, "302 Found", "Location: http://127.0.0.2:9/v1\r\n", "");
     } else if (memmem(key, (size_t)size, "-good-", 6) == NULL &&
                memmem(key, (size_t)size, "-limited-", 9) == NULL) {
-        snprintf(body, sizeof body, "{\"error\":{\"message\":\"no such key: %.*s\"}}", size, key);
+        snprintf(body, sizeof body, "{\"error\":{\"message\":\"no such key: %.*s\\u001b[2J\"}}",
+                 size, key);
         say(fd, "401 Unauthorized", "Content-Type: application/json\r\n", body);
     } else if (memmem(key, (size_t)size, "-limited-", 9) != NULL) {
         say(fd, "429 Too Many Requests", "Retry-After: 60\r\nContent-Type: application/json\r\n",
@@ -151,6 +152,7 @@ static void expect(const char *model, tr_err err, const char *words) {
     CU_ASSERT_EQUAL(tr_result_error(result), err);
     CU_ASSERT_PTR_NOT_NULL(strstr(said, words));
     CU_ASSERT_PTR_NULL(strstr(tr_result_message(result), CANARY));
+    CU_ASSERT_PTR_NULL(strchr(tr_result_message(result), 0x1b)); /* what the server says is plain */
     tr_result_free(result);
 }
 
@@ -303,6 +305,7 @@ static void no_key_is_in_anything_that_was_written(void) {
     CU_ASSERT(size > 0 && memmem(out, (size_t)size, CANARY, strlen(CANARY)) == NULL);
     CU_ASSERT(strlen(heard) > 1000);
     CU_ASSERT_PTR_NULL(strstr(heard, CANARY));
+    CU_ASSERT_PTR_NULL(strchr(heard, 0x1b));
     char *log = tr_stage_log();
     CU_ASSERT_PTR_NOT_NULL_FATAL(log);
     CU_ASSERT(strlen(log) > 1000);

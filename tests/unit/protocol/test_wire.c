@@ -311,6 +311,34 @@ static void unknown_kinds_pass(void) {
     CU_ASSERT_EQUAL(tr_wire_check(0, part, 0), TR_OK);
 }
 
+static void a_plain_sentence_moves_no_cursor_and_begins_no_line(void) {
+    static const struct {
+        const char *said, *plain;
+    } cases[] = {
+        {"bad \x1b[31mred\x07", "bad  [31mred "},
+        {"one\r\ntwo\t\x7f", "one  two  "},
+        {"\xc2\x9b"
+         "1m \xc2\xa9 \xc3\xa9",
+         "  1m \xc2\xa9 \xc3\xa9"},
+        {"a\xe2\x80\xae"
+         "b\xe2\x81\xa6"
+         "c\xe2\x80\xa6",
+         "a   b   c\xe2\x80\xa6"},
+        {"cut \xe2\x80", "cut "},
+        {"\x9b"
+         "1m",
+         "?1m"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%s", cases[i].said);
+        size_t size = tr_utf8_plain(text, strlen(text));
+        CU_ASSERT_TRUE(tr_utf8_valid(text, size));
+        CU_ASSERT_TRUE(is((tr_str){text, size}, cases[i].plain));
+    }
+}
+
 static void utf8_is_mended_in_place(void) {
     static const struct {
         const char *broken, *mended;
@@ -376,6 +404,8 @@ int main(void) {
         {"submit_keeps_its_limits", submit_keeps_its_limits},
         {"delta_reads_back_and_holds", delta_reads_back_and_holds},
         {"only_opaque_text_may_be_no_utf8", only_opaque_text_may_be_no_utf8},
+        {"a_plain_sentence_moves_no_cursor_and_begins_no_line",
+         a_plain_sentence_moves_no_cursor_and_begins_no_line},
         {"utf8_is_mended_in_place", utf8_is_mended_in_place},
         {"terminals_read_back_and_hold", terminals_read_back_and_hold},
         {"a_fail_is_no_success", a_fail_is_no_success},
