@@ -58,6 +58,7 @@ static tr_err fault(checker *c, const place *at, const char *format, ...) {
     int used = snprintf(c->why, sizeof c->why, "at %s: ", where[0] != '\0' ? where : "the top");
     va_list args;
     va_start(args, format);
+    /* clang 14 loses sight of va_start. NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
     vsnprintf(c->why + used, sizeof c->why - (size_t)used, format, args);
     va_end(args);
     return TR_ERR_INVALID;

@@ -197,17 +197,16 @@ typedef struct walk {
 } walk;
 
 static const struct {
-    place in;
     const char *name;
-    place to;
+    place in, to;
 } members[] = {
-    {AT_ROOT, "messages", AT_MESSAGES},   {AT_ROOT, "tools", AT_TOOLS},
-    {AT_ROOT, "response_format", AT_RAW}, {AT_ROOT, "input", AT_TEXTS},
-    {AT_ROOT, "system", AT_CONTENT},      {AT_MESSAGE, "content", AT_CONTENT},
-    {AT_MESSAGE, "name", AT_TEXTS},       {AT_MESSAGE, "tool_calls", AT_CALLS},
-    {AT_CONTENT, "text", AT_TEXTS},       {AT_CONTENT, "image_url", AT_IMAGE},
-    {AT_CALL, "function", AT_CALL},       {AT_CALL, "name", AT_TEXTS},
-    {AT_CALL, "arguments", AT_RAW},
+    {"messages", AT_ROOT, AT_MESSAGES},   {"tools", AT_ROOT, AT_TOOLS},
+    {"response_format", AT_ROOT, AT_RAW}, {"input", AT_ROOT, AT_TEXTS},
+    {"system", AT_ROOT, AT_CONTENT},      {"content", AT_MESSAGE, AT_CONTENT},
+    {"name", AT_MESSAGE, AT_TEXTS},       {"tool_calls", AT_MESSAGE, AT_CALLS},
+    {"text", AT_CONTENT, AT_TEXTS},       {"image_url", AT_CONTENT, AT_IMAGE},
+    {"function", AT_CALL, AT_CALL},       {"name", AT_CALL, AT_TEXTS},
+    {"arguments", AT_CALL, AT_RAW},
 };
 
 static place member_of(place in, tr_str name) {

@@ -32,16 +32,16 @@ typedef struct tr_catalog_row {
     bool (*read_base_url)(const char *value, char *ret, size_t size);
     const char *key_env;
     const char *key_env_first; /* another name, which wins when both are set; or NULL */
+    const char *key_header;    /* NULL = "Authorization" with the prefix "Bearer " */
+    const char *token_env;     /* in its place: a token, which goes as Bearer; or NULL */
+    const char *check_path; /* asked in place of "/models" to check a key, where that needs none */
+    const char *key_page;   /* where a person gets a key; NULL = nowhere */
+    tr_catalog_header headers[2];
     tr_key_need key_need;
-    const char *key_header; /* NULL = "Authorization" with the prefix "Bearer " */
-    const char *token_env;  /* in its place: a token, which goes as Bearer; or NULL */
     uint32_t quirks;
     uint32_t embed_tokens_max; /* of one embed request, all texts together; 0 = not known */
     bool limits_by_model;      /* its rate limits are each model's own */
     bool any_base_url;         /* a request may bring its own base URL */
-    const char *check_path; /* asked in place of "/models" to check a key, where that needs none */
-    const char *key_page;   /* where a person gets a key; NULL = nowhere */
-    tr_catalog_header headers[2];
 } tr_catalog_row;
 
 /* The row of that name, or of that kind of managed server (servers.h); or NULL. */

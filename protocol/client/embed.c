@@ -181,7 +181,7 @@ static tr_err run_locked(embedding *e) {
 
 static tr_err join(const embedding *e, float **ret, size_t *ret_dim) {
     size_t size = e->rows[0].size;
-    bool fine = size > 0 && size % sizeof(float) == 0 && e->n <= SIZE_MAX / size;
+    bool fine = e->n > 0 && size > 0 && size % sizeof(float) == 0 && e->n <= SIZE_MAX / size;
     for (size_t i = 0; i < e->n; i++) {
         fine = fine && e->rows[i].size == size;
     }

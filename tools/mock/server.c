@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "protocol/assert.h"
 #include "tools/mock/conn.h"
 
 #define CONNS_max 16384
@@ -62,6 +63,7 @@ static bool watch(const loop *loop, int fd, uint64_t id) {
 
 /* When it goes on by itself: what waits for its socket, or stalls, does not. */
 static uint64_t due_of(const mock_conn *conn) {
+    TR_ASSERT(conn != NULL);
     bool waits = mock_conn_wants_out(conn) || conn->stage == STAGE_STALL;
     return waits ? CONN_NEVER : conn->due_us;
 }
@@ -93,6 +95,7 @@ static void sift(loop *loop, mock_conn *conn) {
 
 static void drop(loop *loop, mock_conn *conn) {
     mock_conn *last = loop->conns[--loop->count];
+    TR_ASSERT(last != NULL);
     if (last != conn) {
         put(loop, conn->place, last);
         sift(loop, last);
@@ -128,6 +131,7 @@ static void accept_all(loop *loop) {
 /* Lets a connection go on as far as it can. What it does not want to read now is only then no
  * longer watched for when it comes: that saves two calls a request. */
 static void go_on(loop *loop, mock_conn *conn, uint64_t now) {
+    TR_ASSERT(conn != NULL);
     if (!mock_conn_advance(conn, now)) {
         drop(loop, conn);
         return;
@@ -144,13 +148,17 @@ static void go_on(loop *loop, mock_conn *conn, uint64_t now) {
     sift(loop, conn);
 }
 
+static uint64_t first_due(const loop *loop) {
+    return loop->count > 0 ? due_of(loop->conns[0]) : CONN_NEVER;
+}
+
 /* Lets everything due go on; returns when the next is. */
 static uint64_t advance_due(loop *loop) {
     uint64_t now = now_us();
-    while (loop->count > 0 && due_of(loop->conns[0]) <= now) {
+    while (first_due(loop) <= now) {
         go_on(loop, loop->conns[0], now);
     }
-    return loop->count > 0 ? due_of(loop->conns[0]) : CONN_NEVER;
+    return first_due(loop);
 }
 
 static int wait_ms(uint64_t next) {
