@@ -148,7 +148,7 @@ static const tr_json_value *next_value(const tri_schema_node *n, const tr_json_v
 static bool values_end(const tri_grammar_writer *w, uint32_t node) {
     const tri_schema_node *n = &w->schema->nodes[node];
     for (const tr_json_value *one = first_value(n); one != NULL; one = next_value(n, one)) {
-        if (tri_schema_follows(w->schema, node, one) == TR_OK) {
+        if (tri_schema_listed_follows(w->schema, node, one) == TR_OK) {
             return true;
         }
     }
@@ -289,7 +289,7 @@ static void add_values(tri_grammar_writer *w, uint32_t node) {
     const tri_schema_node *n = &w->schema->nodes[node];
     bool first = true;
     for (const tr_json_value *one = first_value(n); one != NULL; one = next_value(n, one)) {
-        if (tri_schema_follows(w->schema, node, one) == TR_OK) {
+        if (tri_schema_listed_follows(w->schema, node, one) == TR_OK) {
             tri_grammar_add(w, first ? "" : " | ");
             tri_grammar_add_literal(w, tr_json_raw(one));
             first = false;

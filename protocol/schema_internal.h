@@ -65,6 +65,9 @@ void tri_schema_place(const tr_schema *schema, uint32_t node, const char *keywor
 const tri_prop *tri_schema_prop(const tr_schema *schema, const tri_schema_node *node, tr_str name);
 /* Whether the value follows this node. TR_OK, TR_ERR_INVALID or TR_ERR_TOO_LARGE. */
 tr_err tri_schema_follows(const tr_schema *schema, uint32_t node, const tr_json_value *value);
+/* The same for a value of the node's own enum or const; a long enum is not searched for it. */
+tr_err tri_schema_listed_follows(const tr_schema *schema, uint32_t node,
+                                 const tr_json_value *value);
 /* Whether two JSON values are equal, numbers by value. */
 bool tri_schema_equal(const tr_json_value *a, const tr_json_value *b);
 

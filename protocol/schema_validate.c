@@ -26,7 +26,9 @@ typedef struct checker {
     const tr_schema *schema;
     uint64_t steps;
     bool quiet;
-    uint32_t depth; /* of the fault that `why` tells of */
+    uint32_t depth;              /* of the fault that `why` tells of */
+    const tr_json_value *listed; /* stands in the enum of node `lists`: not looked for there */
+    uint32_t lists;
     char why[TR_SCHEMA_WHY_size];
 } checker;
 
@@ -464,7 +466,8 @@ static tr_err check(checker *c, uint32_t node, const tr_json_value *value, const
         return fault(c, at, "nothing is allowed here");
     }
     tr_err err = check_type(c, n, value, at);
-    if (err == TR_OK && n->enumeration != NULL) {
+    bool known = node == c->lists && value == c->listed;
+    if (err == TR_OK && n->enumeration != NULL && !known) {
         err = check_enum(c, n, value, at);
     }
     if (err == TR_OK && n->constant != NULL) {
@@ -478,6 +481,16 @@ static tr_err check(checker *c, uint32_t node, const tr_json_value *value, const
 
 tr_err tri_schema_follows(const tr_schema *schema, uint32_t node, const tr_json_value *value) {
     checker c = {.schema = schema, .quiet = true};
+    return check(&c, node, value, &(place){.depth = 0});
+}
+
+tr_err tri_schema_listed_follows(const tr_schema *schema, uint32_t node,
+                                 const tr_json_value *value) {
+    checker c = {.schema = schema, .quiet = true};
+    if (schema->nodes[node].constant == NULL) {
+        c.listed = value;
+        c.lists = node;
+    }
     return check(&c, node, value, &(place){.depth = 0});
 }
 

@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "protocol/limits.h"
 #include "protocol/schema.h"
+#include "protocol/schema_grammar.h"
 
 static char why[TR_SCHEMA_WHY_size];
 
@@ -283,6 +285,27 @@ static void annotations_are_left_alone(void) {
             "\"no date\"");
 }
 
+/* Each value was once looked for in the whole list: 10 s for this one, with a model standing still.
+ */
+static void a_long_enum_becomes_a_grammar_at_once(void) {
+    enum { VALUES = 20000 };
+    static char text[16 * VALUES];
+    size_t used = (size_t)snprintf(text, sizeof text, "{\"enum\":[0");
+    for (int i = 1; i < VALUES; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, ",%d", i);
+    }
+    snprintf(text + used, sizeof text - used, "]}");
+    tr_schema *schema = schema_of(text, TR_SCHEMA_STRICT);
+    char *grammar = NULL;
+    size_t size = 0;
+    clock_t began = clock();
+    CU_ASSERT_EQUAL(tr_schema_grammar(schema, "root", &grammar, &size, why, sizeof why), TR_OK);
+    CU_ASSERT(clock() - began < CLOCKS_PER_SEC);
+    CU_ASSERT(size > VALUES);
+    free(grammar);
+    tr_schema_free(schema);
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
 #define T(name) {#name, name}
@@ -295,6 +318,7 @@ int main(void) {
         T(hostile_schemas_are_bounded),
         T(a_lenient_reading_leaves_out_what_it_does_not_know),
         T(annotations_are_left_alone),
+        {"a_long_enum_becomes_a_grammar_at_once", a_long_enum_becomes_a_grammar_at_once},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{"schema", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
