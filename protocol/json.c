@@ -3,7 +3,8 @@
  * through (RFC 8259 to the letter, UTF-8, no NUL, depth) and notes where each value stands; cJSON
  * parses, that is, unescapes strings and reads numbers; link() walks the tree, whose order is the
  * text's, and gives each value its slice. So a slice is what was written, and a string is what
- * cJSON made of it.
+ * cJSON made of it. Where the program lets us have cJSON's hooks, the tree stands in the same piece
+ * of memory as the values and is freed with them.
  */
 #include "protocol/json.h"
 
@@ -31,6 +32,7 @@ struct tr_json_value {
 
 struct tr_json {
     cJSON *tree;
+    bool own_tree; /* it has memory of its own */
     char *text;
     size_t value_count;
     tr_json_value values[]; /* the root is the first */
@@ -39,6 +41,41 @@ struct tr_json {
 #define TEXT_max (1U << 31)
 #define FEW 16U /* members of an object */
 #define SPANS_few 48U
+
+/* Where cJSON's tree is to stand while it parses on this thread; NULL = with malloc. */
+static _Thread_local char *piece_at;
+static _Thread_local size_t piece_left;
+static bool hooked; /* set before there are threads */
+
+static size_t whole_words(size_t size) {
+    return (size + sizeof(double) - 1) / sizeof(double) * sizeof(double);
+}
+
+static void *take(size_t size) {
+    if (piece_at == NULL) {
+        return malloc(size);
+    }
+    size_t words = whole_words(size);
+    if (words < size || words > piece_left) {
+        return NULL;
+    }
+    char *taken = piece_at;
+    piece_at += words;
+    piece_left -= words;
+    return taken;
+}
+
+/* What cJSON gives up while it parses in a piece lies in that piece. */
+static void give(void *memory) {
+    if (piece_at == NULL) {
+        free(memory);
+    }
+}
+
+void tr_json_own_hooks(void) {
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = take, .free_fn = give});
+    hooked = true;
+}
 
 /* Where a value stands in the text. */
 typedef struct span {
@@ -443,22 +480,46 @@ tr_err tr_json_parse(const char *text, size_t size, tr_json **ret, tr_json_fault
     return tr_json_parse_max(text, size, TR_JSON_VALUES_max, ret, ret_fault);
 }
 
-/* Values, the names' sorting place and the text's copy in one piece of memory, and cJSON's tree. */
+/* What a tree takes at most: a node for each value, and for each a name and a text (a string's or a
+ * number's), together no longer than what was written but for their ends. */
+static size_t piece_size(const scanner *s) {
+    return s->values * (sizeof(cJSON) + 2 * sizeof(double)) + whole_words(s->size);
+}
+
+/* In the piece; should a cJSON want more than the above, with malloc. */
+static bool grow_tree(tr_json *json, size_t size, char *piece, size_t room) {
+    if (room > 0) {
+        piece_at = piece;
+        piece_left = room;
+        json->tree = cJSON_ParseWithLength(json->text, size);
+        piece_at = NULL;
+        if (json->tree != NULL) {
+            json->own_tree = false;
+            return true;
+        }
+    }
+    json->own_tree = true;
+    json->tree = cJSON_ParseWithLength(json->text, size);
+    return json->tree != NULL;
+}
+
+/* Values, the tree if it may stand here, the names' sorting place and the text's copy in one piece
+ * of memory. */
 static tr_json *make(const scanner *s, const tr_json_value ***ret_by_name) {
     size_t values = s->values * sizeof(tr_json_value);
+    size_t piece = hooked ? piece_size(s) : 0;
     size_t names = s->values > FEW ? s->values * sizeof(tr_json_value *) : 0;
-    tr_json *json = malloc(sizeof *json + values + names + s->size + 1);
+    tr_json *json = malloc(sizeof *json + values + piece + names + s->size + 1);
     if (json == NULL) {
         return NULL;
     }
     char *after = (char *)json->values + values;
-    *ret_by_name = (const tr_json_value **)(void *)after;
-    json->text = after + names;
+    *ret_by_name = (const tr_json_value **)(void *)(after + piece);
+    json->text = after + piece + names;
     json->value_count = s->values;
     memcpy(json->text, s->text, s->size);
     json->text[s->size] = '\0';
-    json->tree = cJSON_ParseWithLength(json->text, s->size);
-    if (json->tree == NULL) {
+    if (!grow_tree(json, s->size, after, piece)) {
         free(json);
         return NULL;
     }
@@ -502,7 +563,9 @@ tr_err tr_json_parse_max(const char *text, size_t size, size_t values_max, tr_js
 
 void tr_json_free(tr_json *json) {
     if (json != NULL) {
-        cJSON_Delete(json->tree);
+        if (json->own_tree) {
+            cJSON_Delete(json->tree);
+        }
         free(json);
     }
 }

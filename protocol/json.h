@@ -39,6 +39,10 @@ TR_MUST_USE tr_err tr_json_parse(const char *text, size_t size, tr_json **ret,
 TR_MUST_USE tr_err tr_json_parse_max(const char *text, size_t size, size_t values_max,
                                      tr_json **ret, tr_json_fault *ret_fault);
 void tr_json_free(tr_json *json);
+/* From now on each text takes one piece of memory, which spares most of malloc's part in parsing.
+ * It sets cJSON's hooks, which are the whole process's: for a program whose only user of cJSON this
+ * is, before it has threads or texts. */
+void tr_json_own_hooks(void);
 
 const tr_json_value *tr_json_root(const tr_json *json);
 tr_json_type tr_json_type_of(const tr_json_value *value);

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "protocol/json.h"
 #include "tools/trouped/config.h"
 #include "tools/trouped/daemon_internal.h"
 #include "tools/trouped/notify.h"
@@ -204,6 +205,7 @@ int main(int argc, char **argv) {
      * learns from the first one to keep them (mallopt(3), M_MMAP_THRESHOLD). */
     mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     allow_all_files();
+    tr_json_own_hooks();
     tr_daemon_options daemon = TR_DAEMON_OPTIONS_INIT;
     bool only_check = false;
     bool print = false;

@@ -302,6 +302,12 @@ static void long_numbers_have_values_and_slices(void) {
     }
 }
 
+/* Everything must hold with the tree in one piece as well. */
+static int own_hooks(void) {
+    tr_json_own_hooks();
+    return 0;
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"what_cjson_lets_through_is_refused", what_cjson_lets_through_is_refused},
@@ -320,7 +326,9 @@ int main(void) {
         {"long_numbers_have_values_and_slices", long_numbers_have_values_and_slices},
         CU_TEST_INFO_NULL,
     };
-    CU_SuiteInfo suites[] = {{"json", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
+    CU_SuiteInfo suites[] = {{"json", NULL, NULL, NULL, NULL, tests},
+                             {"json in one piece", own_hooks, NULL, NULL, NULL, tests},
+                             CU_SUITE_INFO_NULL};
     if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS) {
         return 2;
     }
