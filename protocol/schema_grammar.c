@@ -451,7 +451,7 @@ static void add_rest(tri_grammar_writer *w, uint32_t node, uint32_t from, bool b
     const tri_schema_node *n = &w->schema->nodes[node];
     const tri_prop *props = &w->schema->props[n->props.first];
     bool first = true;
-    for (uint32_t i = from; i < n->props.count; i++) {
+    for (uint32_t i = from; i < n->props.count && w->err == TR_OK; i++) {
         if (!stands(w, &props[i])) {
             continue;
         }
@@ -474,7 +474,7 @@ static void add_rest(tri_grammar_writer *w, uint32_t node, uint32_t from, bool b
 /* The rules of an object's members, beside the rule of its node. */
 static void add_member_rules(tri_grammar_writer *w, uint32_t node) {
     const tri_schema_node *n = &w->schema->nodes[node];
-    for (uint32_t i = 0; i < n->props.count; i++) {
+    for (uint32_t i = 0; i < n->props.count && w->err == TR_OK; i++) {
         const tri_prop *prop = &w->schema->props[n->props.first + i];
         if (stands(w, prop)) {
             tri_grammar_add(w, "%s-%u-p%u ::= ", w->rule, node, i);

@@ -306,6 +306,25 @@ static void a_long_enum_becomes_a_grammar_at_once(void) {
     tr_schema_free(schema);
 }
 
+/* Optional properties multiply: what has grown too large is given up there and then. */
+static void a_grammar_that_is_too_large_is_given_up_at_once(void) {
+    enum { PROPERTIES = 4000 };
+    static char text[16 * PROPERTIES];
+    size_t used = (size_t)snprintf(text, sizeof text, "{\"properties\":{\"p\":{}");
+    for (int i = 1; i < PROPERTIES; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, ",\"p%d\":{}", i);
+    }
+    snprintf(text + used, sizeof text - used, "},\"type\":\"object\"}");
+    tr_schema *schema = schema_of(text, TR_SCHEMA_STRICT);
+    char *grammar = NULL;
+    size_t size = 0;
+    clock_t began = clock();
+    tr_err err = tr_schema_grammar(schema, "root", &grammar, &size, why, sizeof why);
+    CU_ASSERT_EQUAL(err, TR_ERR_UNSUPPORTED);
+    CU_ASSERT(clock() - began < CLOCKS_PER_SEC / 2);
+    tr_schema_free(schema);
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
 #define T(name) {#name, name}
@@ -319,6 +338,8 @@ int main(void) {
         T(a_lenient_reading_leaves_out_what_it_does_not_know),
         T(annotations_are_left_alone),
         {"a_long_enum_becomes_a_grammar_at_once", a_long_enum_becomes_a_grammar_at_once},
+        {"a_grammar_that_is_too_large_is_given_up_at_once",
+         a_grammar_that_is_too_large_is_given_up_at_once},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{"schema", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
