@@ -140,20 +140,23 @@ static tr_msg *reserve_message(tr_self *self, const tri_call *c) {
     return msg;
 }
 
-/* A request that is only shown takes nothing of a provider: it goes past the limiter. */
-static tr_err show(tr_self *self, tri_call *c) {
-    char name[TR_ACTOR_NAME_max + 1];
-    snprintf(name, sizeof name, "provider:%.40s:%u", tri_call_target(c)->provider,
-             (unsigned)tr_self_shard(self));
-    tr_id backend = tr_whereis(tr_self_node(self), name);
-    return backend == TR_ID_NONE ? without_gate(self, c)
-                                 : tri_call_granted(self, c, &(tr_granted){.backend = backend});
+/* Who can show the request: a provider's actor, also a managed server's, which is not started for
+ * it. None for a local model, whose worker knows its template. */
+static tr_id shower(tr_self *self, const tri_call *c) {
+    const tr_target *target = tri_call_target(c);
+    bool local = strncmp(target->gate, "limiter:", strlen("limiter:")) != 0;
+    char name[256];
+    snprintf(name, sizeof name, "provider:%.64s%s%.128s:%u", target->provider, local ? "/" : "",
+             local ? target->model : "", (unsigned)tr_self_shard(self));
+    return tr_whereis(tr_self_node(self), name);
 }
 
 tr_err tri_call_knock(tr_self *self, tri_call *c) {
-    if ((c->head.flags & TR_SUBMIT_SHOW) != 0 &&
-        strncmp(tri_call_target(c)->gate, "limiter:", strlen("limiter:")) == 0) {
-        return show(self, c);
+    if ((c->head.flags & TR_SUBMIT_SHOW) != 0) {
+        tr_id backend = shower(self, c);
+        if (backend != TR_ID_NONE) { /* past the gate: nothing of the provider is used */
+            return tri_call_granted(self, c, &(tr_granted){.backend = backend});
+        }
     }
     c->gate = tr_whereis(tr_self_node(self), tri_call_target(c)->gate);
     if (c->gate == TR_ID_NONE) {

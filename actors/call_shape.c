@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "actors/call_shape_internal.h"
+#include "actors/hedge.h"
 #include "protocol/assert.h"
 #include "protocol/json.h"
 #include "runtime/log.h"
@@ -118,6 +119,19 @@ static tr_err give_back(tr_self *self, tri_call *c, uint32_t bytes) {
     return tr_send_control(self, c->backend, credit);
 }
 
+/* A hedge hears that the answer has begun: no second one is needed. False: out of memory. */
+static bool tell_hedge(tr_self *self, const tri_call *c) {
+    if ((c->head.flags & TR_SUBMIT_HEDGE) == 0) {
+        return true;
+    }
+    tr_msg *msg = tr_msg_new(TR_KIND_BEGUN, 0);
+    if (msg == NULL) {
+        return false;
+    }
+    msg->ref = c->ref;
+    return tr_send_control(self, c->door, msg) == TR_OK;
+}
+
 tr_err tri_shape_hold(tr_self *self, tri_call *c, tr_msg **msg) {
     struct tri_shape *s = c->shape;
     const tr_delta *delta = (const tr_delta *)(*msg)->data;
@@ -125,6 +139,9 @@ tr_err tri_shape_hold(tr_self *self, tri_call *c, tr_msg **msg) {
     c->progress_us = tr_now_us(self);
     c->first_token_us = c->first_token_us != 0 ? c->first_token_us : c->progress_us;
     c->attempt_token_us = c->attempt_token_us != 0 ? c->attempt_token_us : c->progress_us;
+    if (s->held == 0 && !tell_hedge(self, c)) {
+        return TR_ERR_NOMEM;
+    }
     s->held += bytes;
     s->other_choices = s->other_choices || delta->choice > 0;
     bool kept = true;

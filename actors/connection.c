@@ -332,6 +332,7 @@ static tr_err refuse_base_url(tr_self *self, connection *c, uint64_t ref) {
 static tr_err submit_came(tr_self *self, connection *c, tr_msg **msg) {
     uint64_t ref = (*msg)->ref;
     tr_submit *submit = (tr_submit *)(*msg)->data;
+    submit->flags &= hedges(submit) ? UINT16_MAX : (uint16_t)~TR_SUBMIT_HEDGE;
     submit->flags &= (uint16_t)~TR_SUBMIT_SECOND; /* a word among the daemon's own actors */
     uint32_t credit = submit->credit_bytes;
     uint64_t body_size = (*msg)->body != NULL ? (*msg)->body->size : 0;

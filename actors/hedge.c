@@ -150,7 +150,7 @@ static tr_err submitted(tr_self *self, hedge *h, tr_msg **msg) {
     h->ref = (*msg)->ref;
     h->began_us = tr_now_us(self);
     tr_submit *head = (tr_submit *)(*msg)->data;
-    head->flags &= (uint16_t) ~(TR_SUBMIT_HEDGE | TR_SUBMIT_SECOND);
+    head->flags &= (uint16_t)~TR_SUBMIT_SECOND; /* HEDGE stays: it tells a call whom it serves */
     tr_submit_view view = tr_submit_read(head);
     snprintf(h->name, sizeof h->name, "%.*s/%.*s", (int)view.provider.size, view.provider.ptr,
              (int)view.target.size, view.target.ptr);
@@ -341,6 +341,11 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
         return cancelled(self, h, *msg);
     case TR_KIND_DELTA:
         return heard(h, *msg) ? delta_came(self, h, msg) : TR_OK;
+    case TR_KIND_BEGUN:
+        if (heard(h, *msg)) {
+            decide(self, h, (uint32_t)(*msg)->ref);
+        }
+        return TR_OK;
     case TR_KIND_DONE:
         return heard(h, *msg) ? done_came(self, h, msg) : TR_OK;
     case TR_KIND_FAIL:

@@ -16,6 +16,9 @@
 /* No second request begins sooner. */
 #define TR_HEDGE_US_min 10000U
 
+/* Of a call to its hedge, with the SUBMIT's ref: its answer has begun, though it is held back. */
+enum { TR_KIND_BEGUN = 75 };
+
 /* Spawn it with tr_call_args, as tr_call: only after tr_services_enter said TR_OK, which is handed
  * on to the first call. */
 extern const tr_behaviour tr_hedge;

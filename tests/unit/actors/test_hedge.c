@@ -164,6 +164,53 @@ static void first_that_answers_serves_and_the_second_is_cancelled(void) {
     down(&r);
 }
 
+/* A provider without schemas: the call holds its answer back until it is known to be good. */
+static void answer_that_is_held_back_has_begun(void) {
+    static const char json[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"response_format\":"
+        "{\"type\":\"json_object\"}}";
+    static const char *const providers[] = {"openai"};
+    static const tr_structured structured[] = {TR_STRUCTURED_INSTRUCT};
+    tr_routes_spec spec = {
+        .providers = providers,
+        .provider_count = 1,
+        .structured = structured,
+        .limits = {
+            .first_token_ms = 1000, .idle_ms = 2000, .total_ms = 60000, .stalled_ms = 10000}};
+    hedge_rig r;
+    tr_routes *routes = NULL;
+    up(&r);
+    CU_ASSERT_EQUAL_FATAL(tr_routes_new(&spec, &routes), TR_OK);
+    tr_services_set_routes(r.call.services, routes);
+    learn(&r, "/openai/a");
+    tr_body *body = tr_body_new(sizeof json - 1);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(body);
+    memcpy(body->bytes, json, sizeof json - 1);
+    tr_submit head = {
+        .op = TR_OP_CHAT, .flags = TR_SUBMIT_HEDGE, .credit_messages = 10, .credit_bytes = 50000};
+    stand_in_do(&r.call.door, spawn, &r);
+    stand_in_monitor(&r.call.door, r.hedge);
+    stand_in_send(&r.call.door, r.hedge,
+                  tr_msg_submit(&head, &(tr_submit_view){.target = {"openai/a", 8}}, body),
+                  DOOR_REF);
+    tr_msg *reserve = stand_in_expect(&r.cloud, TR_KIND_RESERVE);
+    tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
+    *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r.call.backend.id};
+    attempt a = {reserve->from, reserve->ref, 0};
+    tr_msg_free(reserve);
+    stand_in_send(&r.cloud, a.call, granted, a.ref);
+    tr_msg_free(stand_in_expect(&r.call.backend, TR_KIND_SUBMIT));
+    stand_in_send(&r.call.backend, a.call, rig_delta(0, "{}", NULL, 0), a.ref);
+    CU_ASSERT_EQUAL(stand_in_count(&r.call.door), 0);
+    wait_ms(&r, 3 * LATE_MS);
+    CU_ASSERT_EQUAL(stand_in_count(&r.cloud), 0); /* nobody asks a second time */
+    stand_in_send(&r.call.backend, a.call, rig_done(), a.ref);
+    expect_delta(&r, 0);
+    expect_done(&r, 1, 0);
+    down(&r);
+}
+
 static void second_that_fails_is_not_heard_of(void) {
     hedge_rig r;
     up(&r);
@@ -301,6 +348,7 @@ int main(void) {
         PUPPET_TEST(unknown_first_tokens_are_waited_for_without_end),
         PUPPET_TEST(late_first_token_makes_it_a_second_time_at_the_next_target),
         PUPPET_TEST(first_that_answers_serves_and_the_second_is_cancelled),
+        PUPPET_TEST(answer_that_is_held_back_has_begun),
         PUPPET_TEST(second_that_fails_is_not_heard_of),
         PUPPET_TEST(second_goes_on_when_the_first_fails),
         PUPPET_TEST(two_failures_are_told_as_the_first_one),
