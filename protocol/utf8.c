@@ -103,7 +103,7 @@ size_t tr_utf8_mend(char *text, size_t size) {
 
 /* Bytes of the control character that begins here, in valid UTF-8; 0: there is none. */
 static size_t control(const uint8_t *at, size_t size) {
-    if (at[0] < 0x20 || at[0] == 0x7f) {
+    if ((at[0] < 0x20 && at[0] != '\n' && at[0] != '\t') || at[0] == 0x7f) {
         return 1;
     }
     if (at[0] == 0xc2 && size >= 2 && at[1] < 0xa0) {

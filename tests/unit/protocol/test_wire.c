@@ -316,7 +316,7 @@ static void a_plain_sentence_moves_no_cursor_and_begins_no_line(void) {
         const char *said, *plain;
     } cases[] = {
         {"bad \x1b[31mred\x07", "bad  [31mred "},
-        {"one\r\ntwo\t\x7f", "one  two  "},
+        {"one\r\ntwo\t\x7f", "one \ntwo\t "},
         {"\xc2\x9b"
          "1m \xc2\xa9 \xc3\xa9",
          "  1m \xc2\xa9 \xc3\xa9"},
