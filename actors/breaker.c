@@ -95,12 +95,26 @@ static void open_it(tr_breaker *breaker, uint64_t now_us, uint64_t random) {
     breaker->until_us = now_us + ms * 1000;
 }
 
+/* A moving average of failures (half a million) and successes (less that): above 0 most failed. It
+ * fades while nothing ends. */
+static void lean(tr_breaker *breaker, bool bad, uint64_t now_us) {
+    uint64_t halves = (now_us - breaker->lean_us) / TR_BREAKER_FADE_US;
+    for (; halves > 0 && breaker->lean_ppm != 0; halves--) {
+        breaker->lean_ppm /= 2;
+    }
+    breaker->lean_us = now_us;
+    breaker->lean_ppm += ((bad ? 500000 : -500000) - breaker->lean_ppm) / TR_BREAKER_LEAN;
+}
+
 void tr_breaker_ended(tr_breaker *breaker, tr_verdict verdict, bool probe, uint64_t now_us,
                       uint64_t random) {
     if (breaker->state == TR_BREAKER_CLOSED) {
-        if (verdict == TR_VERDICT_GOOD) {
-            breaker->failures = 0;
-        } else if (verdict == TR_VERDICT_BAD && ++breaker->failures >= TR_BREAKER_FAILURES) {
+        if (verdict == TR_VERDICT_NONE) {
+            return;
+        }
+        lean(breaker, verdict == TR_VERDICT_BAD, now_us);
+        breaker->failures = verdict == TR_VERDICT_BAD ? breaker->failures + 1 : 0;
+        if (breaker->failures >= TR_BREAKER_FAILURES && breaker->lean_ppm > 0) {
             open_it(breaker, now_us, random);
         }
         return;
@@ -115,5 +129,6 @@ void tr_breaker_ended(tr_breaker *breaker, tr_verdict verdict, bool probe, uint6
     } else if (verdict == TR_VERDICT_GOOD && ++breaker->successes >= TR_BREAKER_SUCCESSES) {
         set_state(breaker, TR_BREAKER_CLOSED);
         breaker->opened = 0;
+        breaker->lean_ppm = 0;
     }
 }

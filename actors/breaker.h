@@ -1,10 +1,11 @@
 /*
  * A circuit breaker: whether one target (a model at a provider) is asked at all. Closed, it lets
- * everybody pass; after TR_BREAKER_FAILURES failures in a row it opens and nobody is sent to the
- * target for a while, which doubles each time; then it is half open and lets one probe at a time
- * pass, and closes after TR_BREAKER_SUCCESSES of them (Nygard, Release It!). Failures are those
- * which say that the target is down: a connection, server, time-out or overload error before the
- * first token. A rate limit or a request at fault says nothing of the kind. Pure; one thread.
+ * everybody pass; after TR_BREAKER_FAILURES failures in a row it opens, if most of what ended of
+ * late failed (a busy target that fails now and then has such rows by chance), and nobody is sent
+ * to the target for a while, which doubles each time; then it is half open and lets one probe at a
+ * time pass, and closes after TR_BREAKER_SUCCESSES of them (Nygard, Release It!). Failures are
+ * those which say that the target is down: a connection, server, time-out or overload error before
+ * the first token. A rate limit or a request at fault says nothing of the kind. Pure; one thread.
  */
 #ifndef TR_ACTORS_BREAKER_H
 #define TR_ACTORS_BREAKER_H
@@ -15,6 +16,9 @@
 #include "protocol/err.h"
 
 #define TR_BREAKER_FAILURES 5
+/* Of the average of failures and successes a new one's share, and how soon it fades to none. */
+#define TR_BREAKER_LEAN 32
+#define TR_BREAKER_FADE_US 5000000U
 #define TR_BREAKER_SUCCESSES 2
 #define TR_BREAKER_OPEN_MS 1000
 #define TR_BREAKER_OPEN_MS_max 60000
@@ -36,6 +40,8 @@ typedef struct tr_breaker {
     uint32_t opened;    /* times since it was closed */
     bool probing;
     uint64_t until_us; /* open */
+    uint64_t lean_us;  /* when lean_ppm changed last */
+    int32_t lean_ppm;  /* above 0: of those that ended of late most failed */
 } tr_breaker;
 
 /* What the end of a request says about its target. */

@@ -35,6 +35,47 @@ static void fifth_failure_in_a_row_opens_it(void) {
     CU_ASSERT_EQUAL(wait, 1);
 }
 
+static void rows_of_failures_by_chance_do_not_open_a_busy_target(void) {
+    tr_breaker b = {0};
+    bool probe;
+    uint32_t wait, rows = 0, row = 0;
+    uint64_t state = 7;
+    for (uint64_t i = 0; i < 20000; i++) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        bool bad = (state >> 33) % 100 < 25;
+        row = bad ? row + 1 : 0;
+        rows += row == TR_BREAKER_FAILURES;
+        tr_breaker_ended(&b, bad ? TR_VERDICT_BAD : TR_VERDICT_GOOD, false, i * 400, 0);
+        CU_ASSERT_FATAL(admits(&b, i * 400, &probe, &wait));
+    }
+    CU_ASSERT(rows > 5); /* there were such rows */
+}
+
+static void a_busy_target_that_dies_is_given_up_after_some_two_dozen(void) {
+    tr_breaker b = {0};
+    bool probe;
+    uint32_t wait, asked = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        tr_breaker_ended(&b, TR_VERDICT_GOOD, false, i * MS, 0);
+    }
+    while (admits(&b, 1000 * MS, &probe, &wait) && asked < 100) {
+        tr_breaker_ended(&b, TR_VERDICT_BAD, false, 1000 * MS, 0);
+        asked++;
+    }
+    CU_ASSERT(asked > TR_BREAKER_FAILURES && asked <= 24);
+}
+
+static void good_days_are_forgotten_in_a_while(void) {
+    tr_breaker b = {0};
+    bool probe;
+    uint32_t wait;
+    for (uint64_t i = 0; i < 1000; i++) {
+        tr_breaker_ended(&b, TR_VERDICT_GOOD, false, i * MS, 0);
+    }
+    fail_times(&b, TR_BREAKER_FAILURES, 60000 * MS); /* a minute later */
+    CU_ASSERT_FALSE(admits(&b, 60000 * MS, &probe, &wait));
+}
+
 static void half_open_lets_one_probe_at_a_time_pass(void) {
     tr_breaker b = {0};
     bool probe;
@@ -165,6 +206,9 @@ static void storm_multiplies_the_traffic_by_less_than_a_quarter(void) {
 int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(fifth_failure_in_a_row_opens_it),
+        PUPPET_TEST(rows_of_failures_by_chance_do_not_open_a_busy_target),
+        PUPPET_TEST(a_busy_target_that_dies_is_given_up_after_some_two_dozen),
+        PUPPET_TEST(good_days_are_forgotten_in_a_while),
         PUPPET_TEST(half_open_lets_one_probe_at_a_time_pass),
         PUPPET_TEST(rest_doubles_to_a_minute_and_begins_anew_after_it_closed),
         PUPPET_TEST(rest_has_jitter_within_a_quarter),
