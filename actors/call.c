@@ -139,7 +139,6 @@ static tr_err set_targets(tr_self *self, tri_call *c, const tr_submit_view *view
         if ((c->head.flags & TR_SUBMIT_SHOW) != 0) {
             c->targets.count = 1; /* the first would be asked: it is what is shown */
             c->head.attempts = 1;
-            c->head.flags &= (uint16_t)~TR_SUBMIT_HEDGE;
         }
         set_second(c);
     }

@@ -236,7 +236,8 @@ static tr_err credit_came(tr_self *self, hedge *h, const tr_credit *credit) {
 
 static tr_err cancelled(tr_self *self, hedge *h, const tr_msg *msg) {
     tr_msg_free(h->submit);
-    h->submit = NULL;
+    tr_msg_free(h->failure); /* an earlier failure is not why it ends */
+    h->submit = h->failure = NULL;
     for (uint32_t i = 0; i < 2; i++) {
         if (h->children[i].id != TR_ID_NONE) {
             tr_msg *cancel = tr_msg_cancel((tr_err)((const tr_cancel *)msg->data)->reason);

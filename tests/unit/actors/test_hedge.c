@@ -272,6 +272,22 @@ static void cancel_ends_both_and_is_answered_once(void) {
     down(&r);
 }
 
+static void cancel_after_the_first_failed_is_answered_as_a_cancel(void) {
+    hedge_rig r;
+    up(&r);
+    learn(&r, "/openai/a");
+    begin(&r, "openai/a");
+    attempt a = admit(&r.cloud, &r.call.backend);
+    wait_ms(&r, LATE_MS + 1);
+    (void)admit(&r.cloud, &r.far);
+    stand_in_send(&r.call.backend, a.call, failure(TR_ERR_AUTH), a.ref);
+    tr_msg_free(stand_in_expect(&r.cloud, TR_KIND_SETTLE));
+    stand_in_send(&r.call.door, r.hedge, tr_msg_cancel(TR_ERR_CANCELLED), DOOR_REF);
+    expect_dropped(&r.cloud, &r.far);
+    rig_expect_end(&r.call, TR_KIND_FAIL, TR_ERR_CANCELLED);
+    down(&r);
+}
+
 static void credit_that_came_before_is_the_seconds_too(void) {
     hedge_rig r;
     up(&r);
@@ -353,6 +369,7 @@ int main(void) {
         PUPPET_TEST(second_goes_on_when_the_first_fails),
         PUPPET_TEST(two_failures_are_told_as_the_first_one),
         PUPPET_TEST(cancel_ends_both_and_is_answered_once),
+        PUPPET_TEST(cancel_after_the_first_failed_is_answered_as_a_cancel),
         PUPPET_TEST(credit_that_came_before_is_the_seconds_too),
         PUPPET_TEST(call_that_crashes_is_a_failure_of_its_own),
         PUPPET_TEST(door_that_ends_the_hedge_leaves_nothing),
