@@ -34,6 +34,7 @@ static tr_health_target *make_room(tr_health *health) {
     if (health->count < TR_HEALTH_TARGETS_max) {
         tr_health_target *made = tr_alloc(sizeof *made);
         if (made != NULL) {
+            made->place = health->count;
             health->targets[health->count++] = made;
             return made;
         }
@@ -55,7 +56,8 @@ tr_health_target *tr_health_find(tr_health *health, tr_str model, uint64_t now_u
     }
     tr_health_target *target = make_room(health);
     if (target != NULL) {
-        *target = (tr_health_target){.asked_us = now_us,
+        *target = (tr_health_target){.place = target->place,
+                                     .asked_us = now_us,
                                      .learned = {.requests = {.left = -1}, .tokens = {.left = -1}}};
         memcpy(target->model, model.ptr, model.size);
         tr_budget_init(&target->budget, now_us);

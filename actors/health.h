@@ -27,6 +27,7 @@ typedef struct tr_learned {
 
 typedef struct tr_health_target {
     char model[TR_NAME_max + 1];
+    uint32_t place;    /* in the table */
     uint64_t asked_us; /* the last time that it was looked for */
     uint32_t holders;  /* reservations that point here: it is not forgotten */
     uint32_t running;  /* of them, those that were granted */

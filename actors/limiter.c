@@ -1,9 +1,10 @@
 /*
  * Slots, two rates, what the provider said of its own limits, the health of its models, and a line.
  * Whenever one of them changes, or a timer says that a rate allows the next, the head of the line
- * is looked at; nothing else ever grants. Whoever cannot be served at all (a target that is not
- * asked, no retry left, limits that are not reset in time) is refused when it comes, and does not
- * wait. One actor a provider, on shard 0.
+ * is looked at; nothing else ever grants. Each model has an aisle in the line, so that one which is
+ * held by what its provider said of it alone delays no other. Whoever cannot be served at all (a
+ * target that is not asked, no retry left, limits that are not reset in time) is refused when it
+ * comes, and does not wait. One actor a provider, on shard 0.
  *
  * A grant reserves an estimate of tokens and is settled with what was used. Requests are given back
  * only when nothing was sent; a call that ends without SETTLE keeps its estimate charged, since
@@ -181,8 +182,9 @@ static tr_id backend_for(tr_self *self, const tri_limiter *l, tr_id call) {
     return tr_whereis(tr_self_node(self), name);
 }
 
+/* What its own model does not tell: that stops the whole line. */
 static uint64_t wait_us(const tri_limiter *l, const tri_grant *g, uint64_t now_us) {
-    uint64_t wait = hold_us(l, g->target, g->tokens, now_us);
+    uint64_t wait = learned_us(&l->learned, g->tokens, now_us);
     uint64_t requests = tr_gcra_wait_us(&l->requests, 1, now_us);
     uint64_t tokens = tr_gcra_wait_us(&l->tokens, g->tokens, now_us);
     wait = requests > wait ? requests : wait;
@@ -214,11 +216,35 @@ static void take(tr_self *self, tri_limiter *l, tri_grant *g) {
     }
 }
 
+/* Its model is, whatever the others are. */
+static bool is_held(void *arg, tr_self *self, const tr_holder *holder) {
+    tri_limiter *l = arg;
+    const tri_grant *g = (const tri_grant *)holder;
+    uint64_t us =
+        g->target != NULL ? learned_us(&g->target->learned, g->tokens, tr_now_us(self)) : 0;
+    if (us > 0 && (l->held_us == 0 || us < l->held_us)) {
+        l->held_us = us;
+    }
+    return us > 0;
+}
+
+/* Of those whose models are not held, with a timer for when the next of them is free. */
+static tri_grant *next_free(tr_self *self, tri_limiter *l) {
+    for (;;) {
+        l->held_us = 0;
+        tri_grant *g = (tri_grant *)tr_line_next(&l->line, self);
+        bool armed = l->held_us == 0 || arm(self, l, l->held_us) == TR_OK;
+        if (armed || g != NULL) {
+            return g;
+        }
+        tr_line_refuse_all(&l->line, self, TR_ERR_NOMEM, "out of memory");
+    }
+}
+
 static void grant_waiting(tr_self *self, tri_limiter *l) {
     tri_grant *g = NULL;
     refresh(l, tr_now_us(self)); /* there may be more slots than a moment ago */
-    while (l->line.used < tri_limiter_slots(l) &&
-           (g = (tri_grant *)tr_line_next(&l->line, self)) != NULL) {
+    while (l->line.used < tri_limiter_slots(l) && (g = next_free(self, l)) != NULL) {
         uint64_t wait = wait_us(l, g, tr_now_us(self));
         if (wait > 0) {
             if (arm(self, l, wait) == TR_OK) {
@@ -295,7 +321,8 @@ static void reserve(tr_self *self, tri_limiter *l, const tr_msg *msg) {
     if (want->mid_answer == 0 && !admit(self, l, msg, target, &probe)) {
         return;
     }
-    tri_grant *g = (tri_grant *)tr_line_reserve(&l->line, self, msg, false);
+    uint32_t aisle = target != NULL ? 1 + target->place : 0;
+    tri_grant *g = (tri_grant *)tr_line_reserve(&l->line, self, msg, aisle, false);
     if (g == NULL) {
         if (probe) {
             (void)tr_health_ended(target, TR_VERDICT_NONE, true, (tr_str){"", 0}, now_us, 0);
@@ -473,6 +500,7 @@ static tr_err init(tr_self *self, void *state, const void *args) {
                         .holder_size = sizeof(tri_grant),
                         .waiting_max = l->args.waiting_max,
                         .released = released,
+                        .held = is_held,
                         .arg = l};
     return TR_OK;
 }
@@ -522,6 +550,8 @@ static void stop(tr_self *self, void *state, tr_err reason) {
     tr_line_fini(&l->line);
     tr_health_fini(&l->health);
 }
+
+_Static_assert(TR_HEALTH_TARGETS_max < TR_TURNS_AISLES, "an aisle for each target");
 
 const tr_behaviour tr_limiter = {
     .name = "limiter",

@@ -31,6 +31,7 @@ typedef struct tri_limiter {
     tr_aimd aimd;
     uint64_t reserved; /* tokens of granted requests that are not settled */
     uint64_t timer, timer_due_us;
+    uint64_t held_us; /* while it looks at the line: the least that a model is held yet; 0 = none */
 } tri_limiter;
 
 /* limiter.c: how many may run now. */

@@ -243,7 +243,7 @@ static tr_err handle(tr_self *self, void *state, tr_msg **taken) {
     const tr_msg *msg = *taken;
     switch (msg->kind) {
     case TR_KIND_RESERVE:
-        (void)tr_line_reserve(&m->line, self, msg, false);
+        (void)tr_line_reserve(&m->line, self, msg, 0, false);
         break;
     case TR_KIND_SETTLE:
         settle(self, m, msg);

@@ -75,7 +75,7 @@ void tri_line_reserve(tr_self *self, tri_pool *pool, const tr_msg *msg) {
     if (parked != NULL) {
         tr_line_release(&pool->line, self, parked);
     }
-    tr_holder *h = tr_line_reserve(&pool->line, self, msg, parked != NULL);
+    tr_holder *h = tr_line_reserve(&pool->line, self, msg, 0, parked != NULL);
     if (h != NULL) {
         ((tri_holder *)h)->suspect = parked != NULL;
     }

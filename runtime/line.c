@@ -55,12 +55,17 @@ static tr_holder *of_due(tr_due *due) {
     return due != NULL ? (tr_holder *)((char *)due - offsetof(tr_holder, until)) : NULL;
 }
 
-TR_MUST_USE static tr_err stand_in_line(tr_line *line, tr_holder *h, uint64_t client) {
+TR_MUST_USE static tr_err stand_in_line(tr_line *line, tr_holder *h, uint32_t aisle,
+                                        uint64_t client) {
     tr_err err = tr_dues_add(&line->late, &h->until);
     if (err != TR_OK) {
         return err;
     }
-    tr_turns_add(&line->turns, &h->turn, lane_of(h), client);
+    err = tr_turns_add(&line->turns, &h->turn, aisle, lane_of(h), client);
+    if (err != TR_OK) {
+        tr_dues_remove(&line->late, &h->until);
+        return err;
+    }
     h->place = TR_PLACE_WAITING;
     line->waiting++;
     line->returning += is_returning(h);
@@ -104,7 +109,8 @@ static bool has_room(tr_line *line, tr_self *self) {
     return line->waiting < line->waiting_max;
 }
 
-tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, bool behind) {
+tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, uint32_t aisle,
+                           bool behind) {
     const tr_reserve *want = (const tr_reserve *)reserve->data;
     TR_ASSERT(line->name != NULL && line->holder_size >= sizeof(tr_holder));
     if (tr_line_find(line, reserve->from, reserve->ref) != NULL) {
@@ -132,7 +138,7 @@ tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, 
     h->mid_answer = want->mid_answer != 0;
     h->resumed = want->resumes > 0;
     h->behind = behind;
-    if (stand_in_line(line, h, want->client) != TR_OK) {
+    if (stand_in_line(line, h, aisle, want->client) != TR_OK) {
         tr_demonitor(self, h->monitor);
         tr_free(h);
         answer(self, reserve->from, reserve->ref, tr_msg_failf(TR_ERR_NOMEM, "out of memory"));
@@ -144,13 +150,25 @@ tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, 
     return h;
 }
 
+typedef struct looker {
+    const tr_line *line;
+    tr_self *self;
+} looker;
+
+static bool is_held(void *arg, const tr_turn *turn) {
+    const looker *l = arg;
+    const tr_holder *h = (const tr_holder *)((const char *)turn - offsetof(tr_holder, turn));
+    return l->line->held(l->line->arg, l->self, h);
+}
+
 tr_holder *tr_line_next(tr_line *line, tr_self *self) {
     drop_late(line, self);
-    return of_turn(tr_turns_first(&line->turns));
+    looker l = {line, self};
+    return of_turn(tr_turns_first(&line->turns, line->held != NULL ? is_held : NULL, &l));
 }
 
 const tr_holder *tr_line_peek(const tr_line *line) {
-    return of_turn(tr_turns_first(&line->turns));
+    return of_turn(tr_turns_first(&line->turns, NULL, NULL));
 }
 
 tr_err tr_line_grant(tr_line *line, tr_self *self, tr_holder *holder, tr_granted grant) {
@@ -200,7 +218,7 @@ void tr_line_refuse(tr_line *line, tr_self *self, tr_holder *holder, tr_msg *fai
 
 void tr_line_refuse_all(tr_line *line, tr_self *self, tr_err err, const char *why) {
     tr_holder *h;
-    while ((h = of_turn(tr_turns_first(&line->turns))) != NULL) {
+    while ((h = of_turn(tr_turns_first(&line->turns, NULL, NULL))) != NULL) {
         tr_line_refuse(line, self, h, tr_msg_failf(err, "%s", why));
     }
 }
@@ -240,4 +258,5 @@ void tr_line_fini(tr_line *line) {
         }
     }
     tr_dues_fini(&line->late);
+    tr_turns_fini(&line->turns);
 }

@@ -3,7 +3,8 @@
  * SETTLE or its call's DOWN. It waits in line, until its time has passed or it is granted; then it
  * counts as used. In line stand first those in the middle of an answer, then by priority, then
  * those whose backend died; among equals one client's turn follows another's, and a client's own go
- * in the order of their coming. One way in, one way out. Part of a gate's state; its functions are
+ * in the order of their coming. What a gate may hold by itself (one of a provider's models) has an
+ * aisle, which delays no other. One way in, one way out. Part of a gate's state; its functions are
  * called from the gate's.
  */
 #ifndef TR_RUNTIME_LINE_H
@@ -47,6 +48,9 @@ typedef struct tr_line {
     /* Sees every holder before it is freed, whatever its end, but for tr_line_fini; may be NULL. It
      * must not change the line. */
     void (*released)(void *arg, tr_self *self, tr_holder *holder);
+    /* Whether the aisle of this one, who is the first in it, is held for now; NULL = none ever is.
+     */
+    bool (*held)(void *arg, tr_self *self, const tr_holder *holder);
     void *arg;
     /* the line's */
     tr_holder *buckets[TR_LINE_BUCKETS];
@@ -59,17 +63,19 @@ typedef struct tr_line {
 } tr_line;
 
 /* Adds the sender of a RESERVE at its place in line and monitors it, or refuses it: the line is
- * full, or memory. A second RESERVE of one name changes nothing. `behind`: after all others of its
- * kind and priority that had to leave a dead backend. The holder, or NULL when there is no new
- * one. */
-tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, bool behind);
+ * full, or memory. A second RESERVE of one name changes nothing. `aisle` is below TR_TURNS_AISLES.
+ * `behind`: after all others of its kind and priority that had to leave a dead backend. The holder,
+ * or NULL when there is no new one. */
+tr_holder *tr_line_reserve(tr_line *line, tr_self *self, const tr_msg *reserve, uint32_t aisle,
+                           bool behind);
 /* NULL when there is none. */
 tr_holder *tr_line_find(const tr_line *line, tr_id call, uint64_t ref);
 /* Any of a call's that is in this place; or NULL. */
 tr_holder *tr_line_find_at(const tr_line *line, tr_id call, tr_place place);
-/* Who is next: those whose time has passed are refused before. NULL: nobody waits. */
+/* Who is next of those whose aisles are not held: those whose time has passed are refused before.
+ * NULL: nobody. */
 tr_holder *tr_line_next(tr_line *line, tr_self *self);
-/* The same, who may be late already, and nobody is refused. */
+/* The first of all, who may be held, or late already, and nobody is refused. */
 const tr_holder *tr_line_peek(const tr_line *line);
 /* Takes a waiting holder out of line and answers it with GRANTED; queue_ms is filled in. An error
  * means that it was not told: refuse it. */

@@ -262,6 +262,52 @@ static void headers_hold_grants_until_the_reset(void) {
     down(&r);
 }
 
+static void held_model_holds_no_other(void) {
+    rig r;
+    up(&r, (tr_limiter_args){.at_once = 3});
+    say_rates_of(&r, "full", (tr_rates){0, 1000, -1, -1});
+    say_rates_of(&r, "short", (tr_rates){-1, -1, 100, 700});
+    for (uint64_t i = 1; i <= 2; i++) {
+        reserve(&r, (wish){.ref = i, .model = "full", .client = 1});
+    }
+    reserve(&r, (wish){.ref = 3, .model = "short", .tokens = 101, .client = 2});
+    reserve(&r, (wish){.ref = 4, .model = "short", .tokens = 1, .client = 2});
+    expect_nothing(&r); /* behind a larger one of its own model */
+    reserve(&r, (wish){.ref = 5, .model = "free", .client = 1});
+    expect_granted(&r, 5);
+    reserve(&r, (wish){.ref = 6, .client = 1});
+    expect_granted(&r, 6);
+    puppet_wait_us(r.node, 699 * MS);
+    expect_nothing(&r);
+    puppet_wait_us(r.node, MS);
+    expect_granted(&r, 3); /* the last slot: what is held takes none */
+    puppet_wait_us(r.node, 300 * MS);
+    expect_nothing(&r);
+    settle(&r, 5, (tr_settle){0}, "");
+    expect_granted(&r, 1);
+    settle(&r, 6, (tr_settle){0}, "");
+    expect_granted(&r, 4); /* clients take turns, whatever the model */
+    settle(&r, 4, (tr_settle){0}, "");
+    expect_granted(&r, 2);
+    down(&r);
+}
+
+static void rates_of_all_are_overtaken_by_no_model(void) {
+    rig r;
+    up(&r, (tr_limiter_args){.tpm = 60000}); /* a thousand a second */
+    reserve(&r, (wish){.ref = 1, .model = "a", .tokens = 1000});
+    expect_granted(&r, 1);
+    reserve(&r, (wish){.ref = 2, .model = "a", .tokens = 1000});
+    reserve(&r, (wish){.ref = 3, .model = "b", .tokens = 1});
+    puppet_wait_us(r.node, 999 * MS);
+    expect_nothing(&r);
+    puppet_wait_us(r.node, MS);
+    expect_granted(&r, 2);
+    puppet_wait_us(r.node, MS);
+    expect_granted(&r, 3);
+    down(&r);
+}
+
 static void headers_never_make_it_faster_than_configured(void) {
     rig r;
     uint64_t times[3];
@@ -623,6 +669,8 @@ int main(void) {
         PUPPET_TEST(cancelled_before_it_was_sent_gives_all_back),
         PUPPET_TEST(death_of_a_call_leaves_no_reservation),
         PUPPET_TEST(headers_hold_grants_until_the_reset),
+        PUPPET_TEST(held_model_holds_no_other),
+        PUPPET_TEST(rates_of_all_are_overtaken_by_no_model),
         PUPPET_TEST(headers_never_make_it_faster_than_configured),
         PUPPET_TEST(reset_that_comes_too_late_refuses_at_once),
         PUPPET_TEST(dead_target_costs_its_callers_nothing_after_the_first_few),
