@@ -73,6 +73,21 @@ long long tr_upstream_stat(const char *name) {
     return at == NULL ? -1 : strtoll(at + strlen(wanted), NULL, 10);
 }
 
+size_t tr_upstream_arrivals(uint64_t *ret_us, size_t max) {
+    static char answer[128 * 1024];
+    size_t count = 0;
+    ask("GET /arrivals HTTP/1.1\r\nConnection: close\r\n\r\n", answer, sizeof answer);
+    const char *at = strstr(answer, "\"arrivals_us\":[");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+    at = at == NULL ? "]" : at + strlen("\"arrivals_us\":[");
+    while (count < max && *at != ']') {
+        char *end = NULL;
+        ret_us[count++] = strtoull(at, &end, 10);
+        at = *end == ',' ? end + 1 : end;
+    }
+    return count;
+}
+
 void tr_upstream_reset(void) {
     char answer[1024];
     ask("POST /reset HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answer,

@@ -12,6 +12,9 @@ uint16_t tr_upstream_open(const char *key);
 void tr_upstream_close(void);
 /* One number of its /stats. */
 long long tr_upstream_stat(const char *name);
+/* When its requests came, from the first since the last reset on, in microseconds of the monotonic
+ * clock; how many. */
+size_t tr_upstream_arrivals(uint64_t *ret_us, size_t max);
 void tr_upstream_reset(void);
 /* Waits until a number of its /stats is `value`, at most `ms`. */
 bool tr_upstream_comes_to(const char *name, long long value, long ms);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OUT_enough 65536U
@@ -145,6 +146,35 @@ static tr_str header(const char *head, const char *name) {
     return (tr_str){at, strcspn(at, "\r\n")};
 }
 
+/* When it came is known after it came: so the clock is asked anew. */
+static void count_request(mock_server *server) {
+    if (server->stats.requests < MOCK_ARRIVALS_max) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        server->arrivals_us[server->stats.requests] =
+            (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    }
+    server->stats.requests++;
+    server->stats.active++;
+}
+
+static char *arrivals(const mock_server *server) {
+    const uint64_t max = MOCK_ARRIVALS_max;
+    uint64_t count = server->stats.requests < max ? server->stats.requests : max;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        return NULL;
+    }
+    fprintf(out, "{\"arrivals_us\":[");
+    for (uint64_t i = 0; i < count; i++) {
+        fprintf(out, "%s%llu", i > 0 ? "," : "", (unsigned long long)server->arrivals_us[i]);
+    }
+    fprintf(out, "]}\n");
+    return fclose(out) == 0 ? text : NULL;
+}
+
 static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str body,
                            uint64_t now_us) {
     (void)head_size;
@@ -158,11 +188,12 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     conn->token = 0;
     conn->chunked = false;
     bool health = path.size == 7 && memcmp(path.ptr, "/health", 7) == 0;
-    conn->quiet = health || mock_path_is(path, "/stats") || mock_path_is(path, "/reset");
+    bool asks_when = mock_path_is(path, "/arrivals");
+    conn->quiet =
+        health || asks_when || mock_path_is(path, "/stats") || mock_path_is(path, "/reset");
     conn->request.plan = conn->server->options->plan;
     if (!conn->quiet) {
-        conn->server->stats.requests++;
-        conn->server->stats.active++;
+        count_request(conn->server);
     }
     const mock_options *options = conn->server->options;
     if (!conn->quiet && conn->server->stats.requests >= options->crash_after) {
@@ -181,6 +212,10 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     }
     if (health) {
         answer(conn, 200, strdup("{\"status\":\"ok\"}\n"));
+        return;
+    }
+    if (asks_when) {
+        answer(conn, 200, arrivals(conn->server));
         return;
     }
     if (mock_path_is(path, "/reset")) {

@@ -16,6 +16,9 @@ typedef struct mock_stats {
     uint64_t last_abort_us; /* on the monotonic clock, which tests on the same machine share */
 } mock_stats;
 
+/* Of so many requests it is known when they came. */
+#define MOCK_ARRIVALS_max 4096U
+
 /* How often each plan with `times` was asked for. */
 #define MOCK_SEEN_max 65536U /* a power of two */
 typedef struct mock_seen {
@@ -26,7 +29,8 @@ typedef struct mock_seen {
 typedef struct mock_server {
     const mock_options *options;
     mock_stats stats;
-    mock_seen seen[MOCK_SEEN_max]; /* by hash, the next place when it is taken */
+    uint64_t arrivals_us[MOCK_ARRIVALS_max]; /* the first stats.requests of them */
+    mock_seen seen[MOCK_SEEN_max];           /* by hash, the next place when it is taken */
     mock_loaded loaded;
     uint64_t loaded_us; /* when it will have loaded; CONN_NEVER = it has */
     bool is_loaded;

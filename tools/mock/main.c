@@ -45,7 +45,8 @@ static void help(FILE *out) {
             "GET /stats answers with JSON: requests, active (answers unfinished), connections,\n"
             "accepted (connections so far), completed, aborted (closed by the client in the\n"
             "middle), last_abort_us (when, on the monotonic clock), bytes (of bodies sent).\n"
-            "POST /reset sets the counts to 0.\n");
+            "GET /arrivals answers with the times at which the first 4,096 requests came, in\n"
+            "microseconds of the monotonic clock. POST /reset sets all counts to 0.\n");
 }
 
 static int wrong(const char *option, const char *expected) {
