@@ -265,6 +265,7 @@ static uint32_t strip_tokens(tr_msg *msg) {
 static tr_err delta_came(tr_self *self, tri_call *c, tr_msg **msg) {
     tr_delta *delta = (tr_delta *)(*msg)->data;
     tr_err err = TR_OK;
+    c->said_bytes += delta->kind == TR_DELTA_OPAQUE ? 0 : delta->text_size;
     if (tri_shape_holds(c)) {
         return tri_shape_hold(self, c, msg);
     }

@@ -189,6 +189,7 @@ tr_err tri_call_ask_gate(tr_self *self, tri_call *c) {
     tri_call_set_state(c, TRI_CALL_RESERVING);
     c->attempt++;
     c->seq_at_attempt = c->seq;
+    c->said_bytes = 0;
     c->attempt_token_us = 0;
     c->outcome = (tr_settle){0};
     c->bounced = false;

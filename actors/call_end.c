@@ -16,6 +16,7 @@
 #include "actors/limiter.h"
 #include "actors/retry.h"
 #include "protocol/assert.h"
+#include "protocol/tokens.h"
 #include "runtime/log.h"
 
 static void set_usage(tr_self *self, const tri_call *c, tr_usage_wire *usage) {
@@ -38,6 +39,18 @@ static tr_str label_of(const tri_call *c) {
 
 static uint16_t attempts_of(const tri_call *c) {
     return (uint16_t)(c->sent < UINT16_MAX ? c->sent : UINT16_MAX);
+}
+
+void tri_call_estimate_used(tri_call *c, tr_usage_wire *usage) {
+    bool uses = c->head.op == TR_OP_CHAT || c->head.op == TR_OP_EMBED;
+    if (!uses || (c->head.flags & TR_SUBMIT_SHOW) != 0 || usage->in > 0 || usage->out > 0) {
+        return;
+    }
+    usage->in = tr_tokens_of_body(c->body->bytes, c->body->size);
+    if (c->head.op == TR_OP_CHAT) {
+        usage->out = (c->said_bytes + TR_TOKENS_BYTES - 1) / TR_TOKENS_BYTES;
+    }
+    c->estimated = true;
 }
 
 void tri_call_set_outcome(tri_call *c, tr_err err, const tr_usage_wire *usage, tr_str why) {
@@ -113,12 +126,18 @@ tr_err tri_call_done(tr_self *self, tri_call *c, const tr_msg *msg) {
     tr_done head = *(const tr_done *)msg->data;
     tr_end_view view = tr_done_read((const tr_done *)msg->data);
     c->backend_owes = false;
+    tri_call_estimate_used(c, &head.usage);
     tri_call_set_outcome(c, TR_OK, &head.usage, (tr_str){"", 0});
     tri_shape_add_used(c, &head.usage);
     set_usage(self, c, &head.usage);
-    head.usage.cost = tr_model_cost(&tri_call_target(c)->facts, &head.usage);
+    tr_usage_wire told = head.usage;
+    if (c->estimated) { /* a price times a guess is no price */
+        told.in = told.out = 0;
+    }
+    head.usage.cost = tr_model_cost(&tri_call_target(c)->facts, &told);
     head.attempts = attempts_of(c);
     head.flags = c->at > 0 ? TR_DONE_FALLBACK : 0;
+    head.flags = (uint8_t)(head.flags | (c->estimated ? TR_DONE_ESTIMATED : 0));
     view.target = label_of(c);
     if (tr_log_on(TR_LOG_INFO)) {
         char id[TR_ID_FMT_size];

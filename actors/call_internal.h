@@ -73,6 +73,8 @@ typedef struct tri_call {
     int32_t *tokens;
     uint32_t token_count, token_room;
     uint32_t seq_at_attempt; /* `seq` when the attempt began */
+    uint64_t said_bytes;     /* of text, reasoning and arguments, by this attempt */
+    bool estimated;          /* a part of the usage is, since a backend did not tell it */
     uint32_t barren;         /* workers that died in a row without a new token */
     uint32_t resumes;
     uint32_t model; /* whose tokens these are: tr_granted */
@@ -128,6 +130,8 @@ tr_err tri_call_failf(tr_self *self, tri_call *c, tr_err err, const char *format
 tr_err tri_call_done(tr_self *self, tri_call *c, const tr_msg *msg);
 /* Sends the one terminal, which is taken; NULL = there was no memory for it. */
 tr_err tri_call_finish(tr_self *self, tri_call *c, tr_msg *terminal);
+/* Where an answer came without figures: the estimate in their place. */
+void tri_call_estimate_used(tri_call *c, tr_usage_wire *usage);
 /* How the attempt ended, for its gate. */
 void tri_call_set_outcome(tri_call *c, tr_err err, const tr_usage_wire *usage, tr_str why);
 

@@ -261,9 +261,11 @@ static tr_err correct(tr_self *self, tri_call *c) {
     return tri_call_ask_gate(self, c);
 }
 
-static tr_err not_good(tr_self *self, tri_call *c, tr_err err, const tr_usage_wire *usage) {
+static tr_err not_good(tr_self *self, tri_call *c, tr_err err, tr_usage_wire used) {
     struct tri_shape *s = c->shape;
+    const tr_usage_wire *usage = &used;
     c->backend_owes = false;
+    tri_call_estimate_used(c, &used);
     tri_call_set_outcome(c, TR_OK, usage, (tr_str){"", 0});
     tri_call_leave(self, c, TR_OK); /* who answered did so without fault */
     bool again = s->holds && !s->corrected && err == TR_ERR_INVALID;
@@ -298,7 +300,7 @@ tr_err tri_shape_done(tr_self *self, tri_call *c, const tr_msg *msg) {
     s->good = (tr_str){s->text != NULL ? s->text : "", s->size};
     bool whole = head->finish == TR_FINISH_STOP || head->finish == TR_FINISH_OTHER;
     tr_err err = whole ? verdict(s) : TR_OK;
-    return err == TR_OK ? tri_call_done(self, c, msg) : not_good(self, c, err, &head->usage);
+    return err == TR_OK ? tri_call_done(self, c, msg) : not_good(self, c, err, head->usage);
 }
 
 /* --- what was held back goes out --- */

@@ -62,6 +62,7 @@ enum {
     TR_FAIL_RETRY_NO = 8,    /* ... or will not (x-should-retry) */
     TR_DONE_FALLBACK = 1,    /* not the target that was asked first */
     TR_DONE_HEDGED = 2,      /* the second of two that were asked answered first */
+    TR_DONE_ESTIMATED = 4,   /* the backend did not say what was used: tokens are estimated */
 };
 
 #endif

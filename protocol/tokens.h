@@ -17,6 +17,8 @@
 /* An image, whatever its size; one whose detail is "low". */
 #define TR_TOKENS_OF_IMAGE 800U
 #define TR_TOKENS_OF_LOW_IMAGE 85U
+/* Bytes of an answer that are a token, where it went by and only its size is known. */
+#define TR_TOKENS_BYTES 4U
 
 /* Of a UTF-8 text alone. */
 uint64_t tr_tokens_of_text(tr_str text);

@@ -4,7 +4,8 @@
  * needed: content may be null, a string or parts; reasoning has two names; a tool call's index may
  * be missing or always 0 and its id absent; usage may stand in any chunk, twice. An error is looked
  * for in every object before anything else. A stream is complete after [DONE], or when it ends
- * after a finish_reason; otherwise it was cut.
+ * after a finish_reason of each choice; otherwise it was cut. What was used may be told after that,
+ * so an answer that ends there is whole and has no figures.
  *
  * Called by decoder.c; pure.
  */
@@ -115,9 +116,12 @@ tr_err tri_openai_whole(tr_decoding *decoding, tr_str body) {
 }
 
 tr_err tri_openai_eof(tr_decoding *decoding, bool cut) {
-    if (decoding->outcome->finish != 0) {
+    const tri_openai *state = decoding->state;
+    bool all = state->begun[0] == state->finished[0] && state->begun[1] == state->finished[1];
+    if (decoding->outcome->finish != 0 && all) {
         return TR_DONE;
     }
+    decoding->outcome->finish = 0;
     return broken(decoding, TR_ERR_TRUNCATED,
                   cut ? "the connection broke off before the answer was complete"
                       : "the stream ended before the answer was complete");
@@ -197,6 +201,8 @@ static tr_err take_choice(tr_decoding *decoding, const tr_json_value *choice, bo
         return broken(decoding, TR_ERR_PROTOCOL, "the server numbers its choices wrongly");
     }
     uint32_t number = (uint32_t)index;
+    tri_openai *state = decoding->state;
+    state->begun[number / 64] |= 1ULL << number % 64;
     const tr_json_value *message = tr_json_get(choice, "delta");
     if (!is(message, TR_JSON_OBJECT)) {
         message = tr_json_get(choice, "message");
@@ -414,6 +420,10 @@ static tr_err take_finish(tr_decoding *decoding, const tr_json_value *choice, ui
         {"content_filter", TR_FINISH_FILTERED},
     };
     tr_str reason = tr_json_string(tr_json_get(choice, "finish_reason"));
+    tri_openai *state = decoding->state;
+    if (reason.size > 0) {
+        state->finished[index / 64] |= 1ULL << index % 64;
+    }
     if (reason.size == 0 || index != 0) {
         return TR_OK;
     }

@@ -23,6 +23,8 @@ typedef struct tri_openai {
     uint32_t call_room;
     uint32_t round;   /* chunks so far */
     bool saw_choices; /* at least one chunk was an answer's */
+    /* Bits of choices: they have begun, they have a finish_reason. */
+    uint64_t begun[2], finished[2];
 } tri_openai;
 
 tr_err tri_openai_event(tr_decoding *decoding, tr_str type, tr_str data, bool last);

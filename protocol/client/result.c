@@ -185,6 +185,7 @@ void tri_result_done(tr_result *result, const tr_done *done) {
     result->finish = done->finish;
     result->fallback = (done->flags & TR_DONE_FALLBACK) != 0;
     result->hedged = (done->flags & TR_DONE_HEDGED) != 0;
+    result->estimated = (done->flags & TR_DONE_ESTIMATED) != 0;
 }
 
 void tri_result_fail(tr_result *result, const tr_fail *fail) {
@@ -251,6 +252,10 @@ uint32_t tr_result_attempts(const tr_result *result) {
 
 bool tr_result_hedged(const tr_result *result) {
     return result->hedged;
+}
+
+bool tr_result_estimated(const tr_result *result) {
+    return result->estimated;
 }
 
 bool tr_result_fallback(const tr_result *result) {

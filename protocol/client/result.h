@@ -42,6 +42,7 @@ struct tr_result {
     uint8_t finish; /* tr_finish, or 0 */
     bool fallback;
     bool hedged;
+    bool estimated;
 };
 
 tr_result *tri_result_new(void);

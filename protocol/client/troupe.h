@@ -167,7 +167,7 @@ typedef struct tr_tool_call {
 } tr_tool_call;
 
 typedef struct tr_usage {
-    uint64_t in, out, cached, reasoning; /* tokens */
+    uint64_t in, out, cached, reasoning; /* tokens; in and out 0 = nobody said (a failure) */
     double cost;                         /* NAN = unknown */
     uint32_t queue_ms, first_token_ms, total_ms;
 } tr_usage;
@@ -186,6 +186,8 @@ bool tr_result_hedged(const tr_result *result);   /* the second of two that were
 uint32_t tr_result_retry_after_ms(const tr_result *result); /* 0 = nobody said */
 uint32_t tr_result_status(const tr_result *result);         /* the provider's HTTP status, or 0 */
 tr_usage tr_result_usage(const tr_result *result);
+/* The provider did not say what was used: the usage's tokens are the daemon's estimate. */
+bool tr_result_estimated(const tr_result *result);
 size_t tr_result_choices(const tr_result *result); /* 1, unless the request asked for more */
 const char *tr_result_choice(const tr_result *result, size_t choice); /* its text, or NULL */
 size_t tr_result_tool_calls(const tr_result *result);

@@ -54,6 +54,20 @@ static uint8_t finish_of(const char *name) {
     return TR_FINISH_OTHER;
 }
 
+/* Where nobody said what was used, an estimate stands in its place, and says that it is one. */
+static void judge_estimate(door_run *run, const tr_result *result, const tr_usage *usage) {
+    heard *heard = &run->heard;
+    bool estimated = tr_result_estimated(result);
+    bool spoke = heard->answer.size > 0 || heard->reasoning.size > 0;
+    bool none = usage->in == 0 || (spoke && usage->out == 0);
+    if (heard->err == TR_OK && (estimated ? none : usage->in == 0 && usage->out == 0)) {
+        heard->err = TR_ERR_BUG;
+    }
+    if (estimated) {
+        heard->usage = (tr_usage_wire){0};
+    }
+}
+
 static void read_stream(tr_stream *stream, door_run *run, size_t i) {
     tr_chunk chunk;
     while (tr_stream_next(stream, 60000, &chunk) == TR_OK) {
@@ -76,6 +90,7 @@ static void read_stream(tr_stream *stream, door_run *run, size_t i) {
     run->heard.status = (uint16_t)tr_result_status(result);
     run->heard.usage = (tr_usage_wire){
         .in = usage.in, .out = usage.out, .cached = usage.cached, .reasoning = usage.reasoning};
+    judge_estimate(run, result, &usage);
     run->heard.finish =
         run->heard.err == TR_OK ? finish_of(tr_result_finish(result)) : HEARD_UNTOLD;
     snprintf(name, sizeof(name), "x%zu", i);

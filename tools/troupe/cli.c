@@ -280,6 +280,7 @@ void tri_note_usage(const tri_args *args, const tr_result *result) {
         if (usage.reasoning > 0) {
             fprintf(stderr, " (%llu reasoning)", (unsigned long long)usage.reasoning);
         }
+        fputs(tr_result_estimated(result) ? ", estimated" : "", stderr);
     }
     if (isnan(usage.cost)) {
         fputs(", cost unknown", stderr);
@@ -447,6 +448,10 @@ static void write_usage(tr_jsonw *w, const tr_result *result) {
     }
     tr_jsonw_name(w, "cost");
     tr_jsonw_double(w, usage.cost);
+    if (tr_result_estimated(result)) {
+        tr_jsonw_name(w, "estimated");
+        tr_jsonw_bool(w, true);
+    }
     tr_jsonw_close(w, '}');
 }
 
