@@ -24,9 +24,9 @@
 #define TAG_TRIM 65534U
 #define REAP_a_turn 200U
 #define GENTLE_us 200000U
-#define CONNECTIONS_kept 64L
+#define CONNECTIONS_least 64U /* kept at least, idle ones included */
 #define TRIM_peak 64U
-#define TRIM_us 500000U
+#define TRIM_us 2000000U
 
 typedef struct http_user {
     tr_id id;
@@ -39,6 +39,7 @@ struct tri_http {
     tri_transfer **transfers; /* by slot; NULL = free */
     uint32_t transfer_room;
     uint32_t active;
+    uint32_t kept;      /* connections that curl may keep: it closes others as they fall idle */
     uint32_t peak;      /* since memory was last given back */
     uint32_t free_from; /* no slot before it is free */
     tri_slots slots;
@@ -105,25 +106,37 @@ static void init_curl(void) {
     curl_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
+static void keep_connections(tri_http *http, uint32_t count) {
+    http->kept = count;
+    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long)count);
+}
+
+/* With no connection; the old one's, none of which is in use, are closed. */
+static tr_err new_multi(tri_http *http) {
+    CURLM *multi = curl_multi_init();
+    if (multi == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    if (http->multi != NULL) {
+        curl_multi_cleanup(http->multi);
+        tr_timer_cancel(http->self, &http->curl_timer);
+    }
+    http->multi = multi;
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http);
+    curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+    keep_connections(http, CONNECTIONS_least);
+    return TR_OK;
+}
+
 static tr_err http_init(tr_self *self, void *state, const void *args) {
     (void)args;
     tri_http *http = state;
     http->self = self;
     pthread_once(&curl_once, init_curl);
-    if (curl_ready != CURLE_OK) {
-        return TR_ERR_NOMEM;
-    }
-    http->multi = curl_multi_init();
-    if (http->multi == NULL) {
-        return TR_ERR_NOMEM;
-    }
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
-    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_kept);
-    curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
-    return TR_OK;
+    return curl_ready == CURLE_OK ? new_multi(http) : TR_ERR_NOMEM;
 }
 
 static tr_err http_handle(tr_self *self, void *state, tr_msg **msg) {
@@ -211,6 +224,10 @@ static tr_err on_start(tri_http *http, tr_msg *msg) {
     http->started++;
     http->active++;
     http->peak = http->active > http->peak ? http->active : http->peak;
+    if (http->active > http->kept) {
+        /* Else each that ends in a crowd would close a connection that the next could use. */
+        keep_connections(http, http->kept * 2);
+    }
     err = know_user(http, msg->from);
     if (err == TR_OK && start->first_byte_ms > 0) {
         err = tr_timer_start(http->self, (uint64_t)start->first_byte_ms * 1000,
@@ -279,8 +296,8 @@ static tr_err on_close(tri_http *http, const tr_msg *msg) {
     return err;
 }
 
-/* After a peak, when those that it served have gone as well: what handles and requests used stays
- * resident otherwise, 30 KB each. */
+/* After a peak, when those that it served have gone as well: what handles, requests and connections
+ * used stays resident otherwise, 30 KB each. */
 static void give_memory_back(tri_http *http) {
     if (http->active < TRIM_peak) {
         http->peak = http->active;
@@ -288,6 +305,9 @@ static void give_memory_back(tri_http *http) {
             tr_free(http->transfers);
             http->transfers = NULL;
             http->transfer_room = http->free_from = 0;
+            if (http->kept > CONNECTIONS_least) {
+                (void)!new_multi(http); /* without memory those connections stay */
+            }
         }
         tr_msg_forget_kept();
         malloc_trim(0);
@@ -478,7 +498,8 @@ static void free_transfer(tri_transfer *transfer) {
     tr_free(transfer->head);
     tr_free(transfer->rest);
     tr_free(transfer);
-    if (http->active == 0 && http->peak >= TRIM_peak && http->trim_timer == 0) {
+    bool grown = http->peak >= TRIM_peak || http->kept > CONNECTIONS_least;
+    if (http->active == 0 && grown && http->trim_timer == 0) {
         (void)!tr_timer_start(http->self, TRIM_us, (uint16_t)TAG_TRIM, &http->trim_timer);
     }
 }

@@ -5,6 +5,7 @@
  *   bench_path unary SOCKET MODEL COUNT RATE      tr_ask, so many times, so many a second
  *   bench_path load SOCKET MODEL AT_ONCE COUNT    so many requests open until COUNT have ended
  *   bench_path streams SOCKET MODEL AT_ONCE COUNT the same with streams; how old their tokens are
+ *   bench_path steady SOCKET MODEL AT_ONCE COUNT  the same, the first begun over a second
  *   bench_path open SOCKET MODEL STREAMS 1        opens so many and holds them until a line comes
  *   bench_path storm SOCKET MODEL AT_ONCE COUNT   faults of every kind, exactly accounted
  */
@@ -166,12 +167,16 @@ static void end(run *r, stream *all) {
     free(all);
 }
 
+/* The first are begun over `over_us`, one after the other. */
 static int closed_loop(const char *socket, const char *model, size_t at_once, size_t count,
-                       int streams) {
+                       int streams, double over_us) {
     run r = {.left = count};
     stream *all = begin(&r, socket, model, at_once, streams);
     double begun = bench_now_us(), cpu = bench_cpu_us();
     for (size_t i = 0; i < at_once && r.left > 0; i++) {
+        while (bench_now_us() < begun + over_us * (double)i / (double)at_once) {
+            bench_turn(&r.clients, 1);
+        }
         submit(&all[i]);
     }
     while (r.done < count) {
@@ -227,7 +232,10 @@ int main(int argc, char **argv) {
         return unary(argv[2], argv[3], first, (double)count);
     }
     if (strcmp(what, "load") == 0 || strcmp(what, "streams") == 0) {
-        return closed_loop(argv[2], argv[3], first, count, strcmp(what, "streams") == 0);
+        return closed_loop(argv[2], argv[3], first, count, strcmp(what, "streams") == 0, 0);
+    }
+    if (strcmp(what, "steady") == 0) {
+        return closed_loop(argv[2], argv[3], first, count, 1, 1e6);
     }
     if (strcmp(what, "open") == 0) {
         return hold(argv[2], argv[3], first);
@@ -236,7 +244,7 @@ int main(int argc, char **argv) {
         return bench_storm(argv[2], argv[3], first, count);
     }
     fputs("usage: bench_path unary SOCKET MODEL COUNT RATE\n"
-          "       bench_path load|streams|storm SOCKET MODEL AT_ONCE COUNT\n"
+          "       bench_path load|streams|steady|storm SOCKET MODEL AT_ONCE COUNT\n"
           "       bench_path open SOCKET MODEL STREAMS 1\n",
           stderr);
     return 2;

@@ -114,21 +114,23 @@ def measure_load(o):
 
 
 def measure_streams(o):
-    for at_once, goal in (((100, 5),) if o.short else ((1000, 5), (2000, 25))):
+    """`steady`: the streams begin one after the other, so that their tokens come one after the other; `streams`: all in step."""
+    for what, at_once, goal in [(what, *which) for what in ("steady", "streams")
+                                for which in (((100, 5),) if o.short else ((1000, 5), (2000, 25)))]:
         path = Path(o)
         ours, theirs = [], []
         plan = "tokens=50,interval=20ms,stamp"
         try:
             for _ in range(o.rounds):
-                theirs.append(path.peer("streams", plan, at_once, at_once * 3))
-                ours.append(path.path("streams", plan, at_once, at_once * 3))
+                theirs.append(path.peer(what, plan, at_once, at_once * 4))
+                ours.append(path.path(what, plan, at_once, at_once * 4))
         finally:
             path.stop()
         added = median(a["added_p99_ms"] for a in ours)
-        say(bench="streams", at_once=at_once, added_p50_ms=median(a["added_p50_ms"] for a in ours), added_p99_ms=added,
+        say(bench=what, at_once=at_once, added_p50_ms=median(a["added_p50_ms"] for a in ours), added_p99_ms=added,
             peers_p99_ms=median(b["added_p99_ms"] for b in theirs), goal=goal, met=added <= goal, rounds=o.rounds)
         ratio = median(a["daemon_cpu_us"] / a["chunks"] / b["cpu_us_per_chunk"] for a, b in zip(ours, theirs))
-        say(bench="chunk", at_once=at_once, daemon_cpu_us=round(median(a["daemon_cpu_us"] / a["chunks"] for a in ours), 2),
+        say(bench=what + " chunk", at_once=at_once, daemon_cpu_us=round(median(a["daemon_cpu_us"] / a["chunks"] for a in ours), 2),
             peers_cpu_us=median(b["cpu_us_per_chunk"] for b in theirs), ratio=round(ratio, 2), goal=1.6, met=ratio <= 1.6,
             client_cpu_us=median(a["cpu_us_per_chunk"] for a in ours),
             mock_cpu_us=round(median(a["mock_cpu_us"] / a["chunks"] for a in ours), 2))

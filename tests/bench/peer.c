@@ -2,10 +2,12 @@
  * The bare peers that Troupe's way is measured against, each as its library's own loop and nothing
  * around it; they print one JSON line.
  *
- *   bench_peer unary URL MODEL COUNT RATE     NNG stream ping-pong over ipc, then a libcurl
- * request, so many times, so many a second bench_peer load URL MODEL AT_ONCE COUNT   a curl multi
- * loop, so many requests open (peer_multi.c) bench_peer streams URL MODEL AT_ONCE COUNT   the same
- * with streams, each event read by cJSON
+ *   bench_peer unary URL MODEL COUNT RATE       an NNG stream ping-pong over ipc, then a libcurl
+ *                                               request, so many times, so many a second
+ *   bench_peer load URL MODEL AT_ONCE COUNT     a curl multi loop, so many requests open
+ *                                               (peer_multi.c)
+ *   bench_peer streams URL MODEL AT_ONCE COUNT  the same with streams, each event read by cJSON
+ *   bench_peer steady URL MODEL AT_ONCE COUNT   the same, the first begun over a second
  */
 #include <curl/curl.h>
 #include <nng/nng.h>
@@ -131,13 +133,14 @@ int main(int argc, char **argv) {
         return unary(argv[2], argv[3], bench_number(argv[4], 1000000),
                      (double)bench_number(argv[5], 100000));
     }
-    bool streams = strcmp(what, "streams") == 0;
+    bool steady = strcmp(what, "steady") == 0;
+    bool streams = steady || strcmp(what, "streams") == 0;
     if (streams || strcmp(what, "load") == 0) {
         return bench_multi(argv[2], argv[3], bench_number(argv[4], 10000),
-                           bench_number(argv[5], 10000000), streams);
+                           bench_number(argv[5], 10000000), streams, steady ? 1e6 : 0);
     }
     fputs("usage: bench_peer unary URL MODEL COUNT RATE | load URL MODEL AT_ONCE COUNT |\n"
-          "       streams URL MODEL AT_ONCE COUNT\n",
+          "       streams|steady URL MODEL AT_ONCE COUNT\n",
           stderr);
     return 2;
 }

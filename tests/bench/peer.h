@@ -19,7 +19,9 @@ typedef struct bench_transfer {
 
 void bench_transfer_init(bench_transfer *transfer, const char *url, const char *model, bool stream);
 void bench_transfer_fini(bench_transfer *transfer);
-/* Runs `count` requests, `at_once` at a time, and prints their line. The exit status. */
-int bench_multi(const char *url, const char *model, size_t at_once, size_t count, bool streams);
+/* Runs `count` requests, `at_once` at a time, the first begun over `over_us`, and prints their
+ * line. The exit status. */
+int bench_multi(const char *url, const char *model, size_t at_once, size_t count, bool streams,
+                double over_us);
 
 #endif

@@ -102,14 +102,15 @@ static int on_timer(CURLM *multi, long ms, void *arg) {
     return 0;
 }
 
-static void turn(loop *l) {
+static void turn(loop *l, int most_ms) {
     struct epoll_event events[256];
     int running;
     double left_us = l->due_us < 0 ? -1000 : l->due_us - bench_now_us();
-    int count = epoll_wait(l->epoll_fd, events, 256,
-                           l->due_us < 0 ? -1
-                           : left_us < 0 ? 0
-                                         : (int)(left_us / 1000 + 1));
+    int wait_ms = l->due_us < 0 ? -1 : left_us < 0 ? 0 : (int)(left_us / 1000 + 1);
+    if (most_ms >= 0 && (wait_ms < 0 || wait_ms > most_ms)) {
+        wait_ms = most_ms;
+    }
+    int count = epoll_wait(l->epoll_fd, events, 256, wait_ms);
     for (int i = 0; i < count; i++) {
         int what = ((events[i].events & EPOLLIN) != 0 ? CURL_CSELECT_IN : 0) |
                    ((events[i].events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
@@ -141,7 +142,8 @@ static size_t again(loop *l, size_t *left, size_t *failed) {
     return done;
 }
 
-int bench_multi(const char *url, const char *model, size_t at_once, size_t count, bool streams) {
+int bench_multi(const char *url, const char *model, size_t at_once, size_t count, bool streams,
+                double over_us) {
     loop l = {.multi = curl_multi_init(), .epoll_fd = epoll_create1(EPOLL_CLOEXEC), .due_us = -1};
     bench_transfer *transfers = calloc(at_once, sizeof *transfers);
     bench_set added = {0};
@@ -156,12 +158,16 @@ int bench_multi(const char *url, const char *model, size_t at_once, size_t count
     curl_multi_setopt(l.multi, CURLMOPT_MAXCONNECTS, (long)at_once);
     double begun = bench_now_us(), cpu = bench_cpu_us();
     for (size_t i = 0; i < at_once && left > 0; i++, left--) {
+        while (bench_now_us() < begun + over_us * (double)i / (double)at_once) {
+            turn(&l, 1);
+            done += again(&l, &left, &failed);
+        }
         bench_transfer_init(&transfers[i], url, model, streams);
         transfers[i].added = &added;
         curl_multi_add_handle(l.multi, transfers[i].easy);
     }
     while (done < count) {
-        turn(&l);
+        turn(&l, -1);
         done += again(&l, &left, &failed);
     }
     double seconds = (bench_now_us() - begun) / 1e6;
