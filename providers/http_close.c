@@ -13,7 +13,8 @@
 #include "runtime/answer.h"
 #include "runtime/memory.h"
 
-#define CLOSED_a_time 4096U /* more than a pool ever has: the loop ends whatever curl does */
+#define CLOSED_a_time                                                                              \
+    TR_HTTP_TRANSFERS_max /* as many as there may be: the loop ends whatever curl does */
 
 static int on_connection(void *arg, char *peer, char *own, int peer_port, int own_port) {
     (void)peer;

@@ -41,11 +41,12 @@ struct tr_link {
     tr_body *fly;
     size_t fly_size; /* 0 = no send is under way */
     tr_link *flush_next, **flush_prev;
-    bool handling;  /* tr_link_handle is on the stack */
-    bool finishing; /* close when all is written */
-    bool deaf;      /* the peer broke the protocol: what it says is dropped */
-    bool gone;      /* detached or freed by fn: tr_link_handle frees it */
-    bool at_frame;  /* nothing was read beyond the frame that fn has now */
+    bool handling;     /* tr_link_handle is on the stack */
+    bool finishing;    /* close when all is written */
+    tr_self *finisher; /* the owner, who waits for that; NULL = nothing was left to write */
+    bool deaf;         /* the peer broke the protocol: what it says is dropped */
+    bool gone;         /* detached or freed by fn: tr_link_handle frees it */
+    bool at_frame;     /* nothing was read beyond the frame that fn has now */
 };
 
 /* The links of this thread that have something to write: a shard's, or all of a simulation's. */
@@ -265,9 +266,50 @@ static tr_err take_in(tr_link *link, tr_self *self, const uint8_t *data, size_t 
 
 /* ---- out ---- */
 
+/* The owner of a link that is finishing learns that all is written. */
+static void tell_finished(tr_link *link, tr_self *self) {
+    tr_msg *msg = tr_msg_new(TR_KIND_STREAM, sizeof(tr_stream_event));
+    if (msg == NULL) {
+        close_stream(link); /* the owner's timer ends it */
+        return;
+    }
+    msg->flags = TR_MSG_LOCAL;
+    msg->ref = link->serial;
+    ((tr_stream_event *)(void *)msg->data)->event = TR_STREAM_CLOSED;
+    tr_err err = tr_send_control(self, tr_self_id(self), msg);
+    TR_ASSERT(err == TR_OK);
+}
+
+/* What the peer has room for goes out of the buffer as it lies there. */
+static void write_at_once(tr_link *link) {
+    const tr_transport *transport = link->stream->transport;
+    size_t done = transport->try_send != NULL
+                      ? transport->try_send(link->stream, link->fill->bytes, link->fill_size)
+                      : 0;
+    TR_ASSERT(done <= link->fill_size);
+    link->fill_size -= done;
+    if (link->fill_size > 0) {
+        if (done > 0) {
+            memmove(link->fill->bytes, link->fill->bytes + done, link->fill_size);
+        }
+        return;
+    }
+    if (link->fill->size > FILL_keep) {
+        tr_body_unref(link->fill);
+        link->fill = NULL;
+    }
+    if (link->finisher != NULL) {
+        tell_finished(link, link->finisher);
+    }
+}
+
 static void start_write(tr_link *link) {
     unlist(link);
     if (link->fly_size > 0 || link->fill_size == 0) {
+        return;
+    }
+    write_at_once(link);
+    if (link->fill_size == 0) {
         return;
     }
     tr_body *empty = link->fly;
@@ -356,18 +398,10 @@ void tr_link_finish(tr_link *link, tr_self *self) {
     }
     link->finishing = true;
     if (tr_link_pending(link) > 0 && link->stream != NULL) {
-        return; /* SENT goes on */
+        link->finisher = self;
+        return; /* the last write goes on */
     }
-    tr_msg *msg = tr_msg_new(TR_KIND_STREAM, sizeof(tr_stream_event));
-    if (msg == NULL) {
-        close_stream(link); /* the owner's timer ends it */
-        return;
-    }
-    msg->flags = TR_MSG_LOCAL;
-    msg->ref = link->serial;
-    ((tr_stream_event *)(void *)msg->data)->event = TR_STREAM_CLOSED;
-    tr_err err = tr_send_control(self, tr_self_id(self), msg);
-    TR_ASSERT(err == TR_OK);
+    tell_finished(link, self);
 }
 
 static tr_err sent(tr_link *link) {
@@ -376,6 +410,7 @@ static tr_err sent(tr_link *link) {
         link->fly = NULL;
     }
     link->fly_size = 0;
+    link->finisher = NULL; /* told here */
     start_write(link);
     return link->finishing && link->fly_size == 0 ? TR_ERR_CLOSED : TR_OK;
 }

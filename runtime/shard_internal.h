@@ -62,6 +62,7 @@ typedef struct tri_outbox {
 typedef struct tri_fd {
     tr_id owner; /* TR_ID_NONE = not watched */
     tr_watch_fn *fn;
+    void *arg;           /* NULL = fn gets the owner's state */
     uint32_t generation; /* of this descriptor's watch: an event of an earlier one is stale */
 } tri_fd;
 
@@ -127,6 +128,8 @@ void tri_deliver(tr_shard *shard, tr_msg *msg);
 void tri_enqueue(tr_self *self, tr_msg *msg);
 
 /* watch.c */
+/* tr_watch, whose `fn` gets `arg` in the place of its actor's state. */
+TR_MUST_USE tr_err tri_watch(tr_self *self, int fd, uint32_t events, tr_watch_fn *fn, void *arg);
 void tri_watch_event(tr_shard *shard, uint64_t key, uint32_t events);
 void tri_watches_end(tr_self *self);
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "protocol/assert.h"
+#include "protocol/limits.h"
 #include "runtime/memory.h"
 #include "runtime/node.h"
 
@@ -317,4 +318,40 @@ void tri_stream_close(tr_stream *base) {
     pthread_mutex_unlock(&stream->mtx);
     stream->io->shut(stream);
     tri_stream_unref(stream);
+}
+
+#define BUFFER_first 4096
+/* This many receives in a row that fill less than an eighth: a smaller buffer will do. */
+#define SMALL_max 64
+
+tr_err tri_inbuf_init(tri_inbuf *in) {
+    *in = (tri_inbuf){.bytes = tr_alloc(BUFFER_first), .size = BUFFER_first};
+    return in->bytes != NULL ? TR_OK : TR_ERR_NOMEM;
+}
+
+void tri_inbuf_follow(tri_inbuf *in, size_t got) {
+    size_t size = in->size;
+    if (got == size && size < TR_LINK_BUFFER_max) {
+        size *= 4;
+        in->small_receives = 0;
+    } else if (got >= size / 8 || size == BUFFER_first) {
+        in->small_receives = 0;
+    } else if (++in->small_receives == SMALL_max) {
+        size /= 4;
+        in->small_receives = 0;
+    }
+    if (size == in->size) {
+        return;
+    }
+    size = size > TR_LINK_BUFFER_max ? TR_LINK_BUFFER_max : size;
+    uint8_t *bytes = tr_alloc(size);
+    if (bytes != NULL) { /* without memory the present one will do */
+        tr_free(in->bytes);
+        in->bytes = bytes;
+        in->size = size;
+    }
+}
+
+void tri_inbuf_fini(tri_inbuf *in) {
+    tr_free(in->bytes);
 }

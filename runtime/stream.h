@@ -68,6 +68,17 @@ void tri_stream_sent(tri_stream *stream, bool ok);
 tr_msg *tri_stream_opening(tr_stream_event_kind event, tri_stream *stream, tr_err err,
                            uint64_t ref);
 
+/* What a stream is read into: 4 KiB while it is idle, up to TR_LINK_BUFFER_max while it is busy. */
+typedef struct tri_inbuf {
+    uint8_t *bytes;
+    size_t size;
+    uint32_t small_receives; /* in a row */
+} tri_inbuf;
+TR_MUST_USE tr_err tri_inbuf_init(tri_inbuf *in);
+/* Between two receives, the last of which brought `got` bytes. */
+void tri_inbuf_follow(tri_inbuf *in, size_t got);
+void tri_inbuf_fini(tri_inbuf *in);
+
 /* The table's functions for a transport whose streams are tri_streams. */
 void tri_stream_attach(tr_stream *stream, tr_self *self);
 void tri_stream_received(tr_stream *stream);

@@ -68,6 +68,9 @@ struct tr_transport {
     /* Sends the first `size` bytes of `body`, holding a reference until SENT, CLOSED or, after a
      * close, until the operation has ended. Only one at a time (asserted). */
     void (*send)(tr_stream *stream, tr_body *body, size_t size);
+    /* NULL = it has none. How many of the bytes went out at once: then there is nothing to hold and
+     * no SENT. Not while a send flies. */
+    size_t (*try_send)(tr_stream *stream, const void *bytes, size_t size);
     /* Non-blocking, once, any thread: nothing follows but events already in the mailbox; the stream
      * is freed when its operations have ended. */
     void (*close)(tr_stream *stream);

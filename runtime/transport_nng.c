@@ -1,12 +1,13 @@
 /*
- * The transport over NNG's byte streams: ipc, tcp and, where the library has it, tls+tcp; inproc is
- * in transport_nng_inproc.c. NNG runs callbacks on a pool of its own threads, so each one here
- * turns its completion into a message (stream.c) and returns. What keeps this file as it is, all
- * measured: an aio is re-armed from its own completion only and never cancelled (ends come by
- * closing the stream); a receive is armed in the accept callback, since NNG's poller spins on a
- * stream whose peer left before the first one; sends are short and loop; a full backlog refuses a
- * dial with NNG_EAGAIN, which is retried; an accept that fails for want of descriptors waits before
- * the next. Objects are freed by the reaper's thread. Called from shards; see transport.h.
+ * The transport over NNG's byte streams: tcp and, where the library has it, tls+tcp; dials of ipc
+ * too, whose listeners are in transport_socket.c; inproc is in transport_nng_inproc.c. NNG runs
+ * callbacks on a pool of its own threads, so each one here turns its completion into a message
+ * (stream.c) and returns. What keeps this file as it is, all measured: an aio is re-armed from its
+ * own completion only and never cancelled (ends come by closing the stream); a receive is armed in
+ * the accept callback, since NNG's poller spins on a stream whose peer left before the first one;
+ * sends are short and loop; a full backlog refuses a dial with NNG_EAGAIN, which is retried; an
+ * accept that fails for want of descriptors waits before the next. Objects are freed by the
+ * reaper's thread. Called from shards; see transport.h.
  */
 #include "runtime/transport_nng.h"
 
@@ -21,7 +22,6 @@
 #include "protocol/limits.h"
 #include "runtime/memory.h"
 #include "runtime/node.h"
-#include "runtime/socket_file.h"
 #include "runtime/stream.h"
 
 #define DIAL_MS_max 10000
@@ -39,7 +39,6 @@ typedef struct door_listener {
     tr_id owner;
     uint64_t ref;
     char *url;
-    int lock_fd; /* -1 = not ipc */
     nng_duration pause_ms;
     bool pausing;          /* accept callback only */
     _Atomic uint32_t refs; /* the owner's and the accept's; the last (acq_rel) reaps */
@@ -71,9 +70,6 @@ static void free_listener(tri_reap *reap) {
         nng_stream_listener_free(listener->nng);
     }
     nng_aio_free(listener->aio);
-    if (listener->lock_fd >= 0) {
-        close(listener->lock_fd);
-    }
     pthread_mutex_destroy(&listener->mtx);
     tr_free(listener->url);
     tr_free(listener);
@@ -143,9 +139,6 @@ static void why_nng(char *why, size_t size, const char *url, int rv) {
 
 static int set_listener_options(nng_stream_listener *nng, const tr_listen_spec *spec, char *why,
                                 size_t why_size) {
-    if (strncmp(spec->url, "ipc://", 6) == 0) {
-        return nng_stream_listener_set_int(nng, NNG_OPT_IPC_PERMISSIONS, 0600);
-    }
     /* Keepalive finds peers that vanished without a word, beside the actors' own heartbeats. */
     int rv = nng_stream_listener_set_bool(nng, NNG_OPT_TCP_KEEPALIVE, true);
     if (rv != 0 && rv != NNG_ENOTSUP) {
@@ -178,7 +171,7 @@ static bool url_is(const char *url, const char *scheme) {
 static void fill_url(door_listener *listener) {
     int port;
     char *colon = strrchr(listener->url, ':');
-    if (colon == NULL || strcmp(colon, ":0") != 0 || url_is(listener->url, "ipc://") ||
+    if (colon == NULL || strcmp(colon, ":0") != 0 ||
         nng_stream_listener_get_int(listener->nng, NNG_OPT_TCP_BOUND_PORT, &port) != 0) {
         return;
     }
@@ -194,12 +187,6 @@ static void fill_url(door_listener *listener) {
 static tr_err start_listening(door_listener *listener, const tr_listen_spec *spec, char *why,
                               size_t why_size) {
     why[0] = '\0';
-    if (url_is(spec->url, "ipc://")) {
-        tr_err err = tri_socket_file_take(spec->url + 6, why, why_size, &listener->lock_fd);
-        if (err != TR_OK) {
-            return err;
-        }
-    }
     int rv = nng_stream_listener_alloc(&listener->nng, spec->url);
     if (rv == 0) {
         rv = set_listener_options(listener->nng, spec, why, why_size);
@@ -223,8 +210,12 @@ static tr_err listen_at(tr_transport *transport, tr_self *self, const tr_listen_
         tr_transport *inproc = tri_transport_inproc();
         return inproc->listen(inproc, self, spec, ret, why, why_size);
     }
+    if (url_is(spec->url, "ipc://")) {
+        tr_transport *socket = tri_transport_socket();
+        return socket->listen(socket, self, spec, ret, why, why_size);
+    }
     bool tls = url_is(spec->url, "tls+tcp://");
-    if (!tls && !url_is(spec->url, "ipc://") && !url_is(spec->url, "tcp://")) {
+    if (!tls && !url_is(spec->url, "tcp://")) {
         snprintf(why, why_size, "%s is not an ipc://, tcp://, tls+tcp:// or inproc:// URL",
                  spec->url);
         return TR_ERR_INVALID;
@@ -242,7 +233,6 @@ static tr_err listen_at(tr_transport *transport, tr_self *self, const tr_listen_
     listener->node = tr_self_node(self);
     listener->owner = tr_self_id(self);
     listener->ref = spec->ref;
-    listener->lock_fd = -1;
     listener->pause_ms = ACCEPT_PAUSE_MS_first;
     atomic_init(&listener->refs, 2);
     listener->url = tr_strndup(spec->url, strlen(spec->url));
@@ -271,11 +261,7 @@ static void listener_close(tr_listener *base) {
     TR_ASSERT(!listener->closed);
     listener->closed = true;
     pthread_mutex_unlock(&listener->mtx);
-    nng_stream_listener_close(listener->nng); /* removes the socket file */
-    if (listener->lock_fd >= 0) {
-        close(listener->lock_fd); /* now, so that another may listen there at once */
-        listener->lock_fd = -1;
-    }
+    nng_stream_listener_close(listener->nng);
     listener_unref(listener);
 }
 

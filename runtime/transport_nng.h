@@ -33,5 +33,7 @@ bool tri_nng_peer_uid(tr_stream *stream, uint32_t *ret_uid);
 
 /* runtime/transport_nng_inproc.c: the same table for inproc:// URLs. */
 tr_transport *tri_transport_inproc(void);
+/* runtime/transport_socket.c: the same for listeners at ipc:// URLs and what they accept. */
+tr_transport *tri_transport_socket(void);
 
 #endif

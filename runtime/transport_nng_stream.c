@@ -14,20 +14,13 @@
 #include "protocol/limits.h"
 #include "runtime/memory.h"
 
-#define BUFFER_first 4096
-/* This many receives in a row that fill less than an eighth: a smaller buffer will do. */
-#define SMALL_max 64
-
 typedef struct door {
     tri_stream stream;
     tri_reap reap;
     nng_stream *nng;
     nng_aio *receive_aio;
     nng_aio *send_aio;
-    /* the receive's: only while none is armed, or in its callback */
-    uint8_t *buffer;
-    size_t buffer_size;
-    uint32_t small_receives;
+    tri_inbuf in; /* the receive's: only while none is armed, or in its callback */
     pthread_mutex_t shut_mtx;
     bool shut; /* guarded by shut_mtx: no operation begins after the close, NNG 1.5 never ends it */
 } door;
@@ -39,7 +32,7 @@ static void door_free(tri_reap *reap) {
     nng_aio_free(self->send_aio);
     tri_stream_fini(&self->stream);
     pthread_mutex_destroy(&self->shut_mtx);
-    tr_free(self->buffer);
+    tri_inbuf_fini(&self->in);
     tr_free(self);
 }
 
@@ -49,32 +42,9 @@ static void door_fini(tri_stream *stream) {
     tri_reap_later(&self->reap);
 }
 
-/* Follows the traffic: an idle connection keeps 4 KiB, a busy one reads 64 KiB at a time. */
-static void resize_buffer(door *self, size_t got) {
-    size_t size = self->buffer_size;
-    if (got == size && size < TR_LINK_BUFFER_max) {
-        size *= 4;
-        self->small_receives = 0;
-    } else if (got >= size / 8 || size == BUFFER_first) {
-        self->small_receives = 0;
-    } else if (++self->small_receives == SMALL_max) {
-        size /= 4;
-        self->small_receives = 0;
-    }
-    if (size == self->buffer_size) {
-        return;
-    }
-    uint8_t *buffer = tr_alloc(size > TR_LINK_BUFFER_max ? TR_LINK_BUFFER_max : size);
-    if (buffer != NULL) { /* without memory the present one will do */
-        tr_free(self->buffer);
-        self->buffer = buffer;
-        self->buffer_size = size > TR_LINK_BUFFER_max ? TR_LINK_BUFFER_max : size;
-    }
-}
-
 static void door_arm(tri_stream *stream) {
     door *self = TRI_CONTAINER(door, stream, stream);
-    nng_iov iov = {.iov_buf = self->buffer, .iov_len = self->buffer_size};
+    nng_iov iov = {.iov_buf = self->in.bytes, .iov_len = self->in.size};
     pthread_mutex_lock(&self->shut_mtx);
     bool shut = self->shut;
     if (!shut) {
@@ -90,7 +60,7 @@ static void door_arm(tri_stream *stream) {
 /* From the owner's received(): what was read last is no longer needed. */
 static void door_rearm(tri_stream *stream) {
     door *self = TRI_CONTAINER(door, stream, stream);
-    resize_buffer(self, stream->size);
+    tri_inbuf_follow(&self->in, stream->size);
     door_arm(stream);
 }
 
@@ -99,7 +69,7 @@ static void receive_done(void *arg) {
     int rv = nng_aio_result(self->receive_aio);
     size_t size = nng_aio_count(self->receive_aio);
     if (rv == 0 && size > 0) {
-        tri_stream_got(&self->stream, self->buffer, size);
+        tri_stream_got(&self->stream, self->in.bytes, size);
     } else {
         tri_stream_ended(&self->stream, rv == 0 ? TR_ERR_CLOSED : tri_nng_err(rv));
     }
@@ -156,10 +126,9 @@ tr_err tri_nng_stream_new(nng_stream *nng, tri_stream **ret) {
     }
     self->nng = nng;
     pthread_mutex_init(&self->shut_mtx, NULL);
-    self->buffer_size = BUFFER_first;
-    self->buffer = tr_alloc(self->buffer_size);
+    tr_err no_buffer = tri_inbuf_init(&self->in);
     tr_err err = tri_stream_init(&self->stream, tr_transport_nng(), &door_io);
-    if (err != TR_OK || self->buffer == NULL ||
+    if (err != TR_OK || no_buffer != TR_OK ||
         nng_aio_alloc(&self->receive_aio, receive_done, self) != 0 ||
         nng_aio_alloc(&self->send_aio, send_done, self) != 0) {
         nng_stream_free(nng);
@@ -168,7 +137,7 @@ tr_err tri_nng_stream_new(nng_stream *nng, tri_stream **ret) {
             tri_stream_fini(&self->stream);
         }
         pthread_mutex_destroy(&self->shut_mtx);
-        tr_free(self->buffer);
+        tri_inbuf_fini(&self->in);
         tr_free(self);
         return TR_ERR_NOMEM;
     }

@@ -35,6 +35,10 @@ static tr_err make_room(tr_shard *shard, uint32_t fd) {
 }
 
 tr_err tr_watch(tr_self *self, int fd, uint32_t events, tr_watch_fn *fn) {
+    return tri_watch(self, fd, events, fn, NULL);
+}
+
+tr_err tri_watch(tr_self *self, int fd, uint32_t events, tr_watch_fn *fn, void *arg) {
     tr_shard *shard = self->shard;
     if (shard->epoll_fd < 0) {
         return TR_ERR_UNSUPPORTED;
@@ -58,6 +62,7 @@ tr_err tr_watch(tr_self *self, int fd, uint32_t events, tr_watch_fn *fn) {
     }
     watch->owner = self->id;
     watch->fn = fn;
+    watch->arg = arg;
     self->watches++;
     shard->fd_count++;
     return TR_OK;
@@ -107,7 +112,8 @@ void tri_watch_event(tr_shard *shard, uint64_t key, uint32_t events) {
     }
     tr_self *self = tri_find(shard, shard->fds[fd].owner);
     TR_ASSERT(self != NULL); /* an actor's watches end with it */
+    void *arg = shard->fds[fd].arg;
     self->running++;
-    shard->fds[fd].fn(self, self->state, (int)fd, events);
+    shard->fds[fd].fn(self, arg != NULL ? arg : self->state, (int)fd, events);
     tri_leave(self);
 }

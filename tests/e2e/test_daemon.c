@@ -39,6 +39,7 @@ static tr_stream *echo_open(tr_client *client, const char *chunks) {
     tr_stream *stream = NULL;
     snprintf(extra, sizeof extra, "{\"echo\":{\"chunks\":%s,\"bytes\":64}}", chunks);
     options.model = "echo/x";
+    options.forget = 1; /* it is as fast as the client reads */
     options.extra_json = extra;
     CU_ASSERT_EQUAL_FATAL(tr_request_new(&options, &request), TR_OK);
     CU_ASSERT_EQUAL_FATAL(tr_request_text(request, "user", PROMPT), TR_OK);

@@ -325,7 +325,8 @@ typedef struct asked {
 static void do_ask_uid(tr_self *self, void *arg) {
     (void)self;
     asked *a = arg;
-    a->known = a->s->transport->peer_uid(a->s->ends[0].stream, &a->uid);
+    const tr_stream *stream = a->s->ends[0].stream;
+    a->known = stream->transport->peer_uid(a->s->ends[0].stream, &a->uid);
 }
 
 static void peer_is_known_by_uid(void) {
