@@ -73,7 +73,7 @@ typedef struct tr_http_taken {
 typedef struct tr_http_end {
     uint32_t err; /* tr_err */
     uint32_t message_size;
-    uint32_t lasting; /* 1 = another attempt will end alike: a certificate that is not trusted */
+    uint32_t lasting; /* 1 = another attempt will end alike: no trusted certificate, or no TLS */
     uint32_t reserved;
 } tr_http_end;
 

@@ -55,6 +55,19 @@ static const char *advice(CURLcode result) {
     }
 }
 
+/* Its first bytes were none of TLS, most often the words of a plain HTTP server. By this word of
+ * the TLS library alone: curl has one code for whatever fails in a handshake, and a server that
+ * hangs up in it may be one that is about to start. */
+static bool speaks_plainly(const tri_transfer *transfer) {
+    static const char *const words[] = {"wrong version number",       /* OpenSSL */
+                                        "unexpected TLS packet was"}; /* GnuTLS */
+    bool found = false;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        found = found || strstr(transfer->error, words[i]) != NULL;
+    }
+    return transfer->result == CURLE_SSL_CONNECT_ERROR && found;
+}
+
 /* No HEAD came. */
 static tr_err unreached(const tri_transfer *transfer, const char *site, const char *why, char *buf,
                         size_t size) {
@@ -89,6 +102,13 @@ static tr_err unreached(const tri_transfer *transfer, const char *site, const ch
                  "https_proxy or all_proxy in the daemon's environment, and no_proxy makes "
                  "exceptions",
                  site, proxy_site, why);
+    } else if (speaks_plainly(transfer)) {
+        char host[256];
+        tri_url_host(transfer->url, host, sizeof(host));
+        snprintf(buf, size,
+                 "what answers at %s does not speak TLS: should the base URL begin with http://%s? "
+                 "(%s)",
+                 site, host, why);
     } else {
         snprintf(buf, size, "cannot reach %s: %s%s", site, why, advice(transfer->result));
     }
@@ -130,6 +150,8 @@ bool tri_transfer_lasting(const tri_transfer *transfer) {
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_ISSUER_ERROR:
         return !transfer->head_done;
+    case CURLE_SSL_CONNECT_ERROR:
+        return speaks_plainly(transfer);
     default:
         return false;
     }

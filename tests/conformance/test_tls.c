@@ -115,6 +115,7 @@ static void trust(const char *name) {
 }
 
 static uint32_t retries; /* that a request may have */
+static uint32_t taken;   /* of them, those that it is expected to take */
 
 static void expect(const char *provider, tr_err err, const char *sentence, const char *site) {
     char model[64];
@@ -131,7 +132,7 @@ static void expect(const char *provider, tr_err err, const char *sentence, const
     if (!right) {
         printf("\n    %s: %d \"%s\"\n", provider, (int)tr_result_error(result), message);
     }
-    CU_ASSERT_EQUAL(tr_result_attempts(result), 1);
+    CU_ASSERT_EQUAL(tr_result_attempts(result), 1 + taken);
     CU_ASSERT_STRING_EQUAL(tr_result_text(result), err == TR_OK ? "Hi" : "");
     tr_result_free(result);
 }
@@ -190,12 +191,29 @@ static void a_key_leaves_tls_by_no_redirect(void) {
     replay_request_fini(&request);
 }
 
-static void a_server_without_tls_is_told(void) {
+/* It says so by its first word, which is none of TLS: that does not change by itself. */
+static void a_server_without_tls_is_told_at_once(void) {
+    char site[64], instead[64];
+    unsigned port = replay_server_port(plain, 1);
+    replay_script early = {.bytes = ANSWERED, .size = sizeof(ANSWERED) - 1, .early = true};
+    replay_server_add(plain, 1, &early);
+    snprintf(site, sizeof(site), "https://127.0.0.1:%u", port);
+    snprintf(instead, sizeof(instead), "http://127.0.0.1:%u", port);
+    retries = 2;
+    expect("plain", TR_ERR_CONNECT, "does not speak TLS", site);
+    expect("plain", TR_ERR_CONNECT, instead, site);
+    retries = 0;
+}
+
+/* A server that is about to start hangs up too. */
+static void who_hangs_up_in_the_handshake_is_asked_again(void) {
     char site[64];
-    replay_script script = {.bytes = ANSWERED, .size = sizeof(ANSWERED) - 1, .early = true};
-    replay_server_add(plain, 1, &script);
-    snprintf(site, sizeof(site), "https://127.0.0.1:%u", (unsigned)replay_server_port(plain, 1));
-    expect("plain", TR_ERR_CONNECT, "does it speak TLS", site);
+    replay_script mute = {.early = true, .end = REPLAY_CLOSE};
+    replay_server_add(plain, 2, &mute);
+    snprintf(site, sizeof(site), "https://127.0.0.1:%u", (unsigned)replay_server_port(plain, 2));
+    retries = taken = 1;
+    expect("mute", TR_ERR_CONNECT, "does it speak TLS", site);
+    retries = taken = 0;
 }
 
 /* ---- the stage ---- */
@@ -212,8 +230,9 @@ static void the_daemon_starts(void) {
                                  servers[i].name, servers[i].address, servers[i].port);
     }
     snprintf(config + used, sizeof(config) - used,
-             "  plain: {kind: openai-compatible, base_url: \"https://127.0.0.1:%u/v1\"}\n",
-             (unsigned)replay_server_port(plain, 1));
+             "  plain: {kind: openai-compatible, base_url: \"https://127.0.0.1:%u/v1\"}\n"
+             "  mute: {kind: openai-compatible, base_url: \"https://127.0.0.1:%u/v1\"}\n",
+             (unsigned)replay_server_port(plain, 1), (unsigned)replay_server_port(plain, 2));
     tr_daemon_options options = TR_DAEMON_OPTIONS_INIT;
     options.config_text = config;
     options.inproc = "inproc://tls";
@@ -250,7 +269,7 @@ int main(void) {
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);
-    plain = replay_server_start(2);
+    plain = replay_server_start(3);
     bool up = true;
     for (size_t i = 0; i < SERVERS && up; i++) {
         up = start_server(&servers[i]);
@@ -267,7 +286,8 @@ int main(void) {
     CU_ADD_TEST(suite, a_certificate_for_another_host_is_refused);
     CU_ADD_TEST(suite, a_certificate_of_yesterday_is_refused);
     CU_ADD_TEST(suite, a_key_leaves_tls_by_no_redirect);
-    CU_ADD_TEST(suite, a_server_without_tls_is_told);
+    CU_ADD_TEST(suite, a_server_without_tls_is_told_at_once);
+    CU_ADD_TEST(suite, who_hangs_up_in_the_handshake_is_asked_again);
     CU_ADD_TEST(suite, the_daemon_stops);
     CU_basic_set_mode(CU_BRM_VERBOSE);
     CU_basic_run_tests();
