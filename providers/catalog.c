@@ -106,7 +106,7 @@ static const tr_catalog_row rows[] = {
      .key_need = TR_KEY_OPTIONAL,
      .any_base_url = true,
      .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY |
-               TR_QUIRK_STRUCTURED_OUTPUTS},
+               TR_QUIRK_STRUCTURED_OUTPUTS | TR_QUIRK_TOKENIZE},
     {.name = "ollama",
      .dialect = "ollama",
      .base_url = "http://127.0.0.1:11434",

@@ -28,6 +28,7 @@ enum {
     TR_QUIRK_STOP_4 = 1 << 13,       /* at most four stop strings */
     TR_QUIRK_LMSTUDIO_API = 1 << 14, /* lists, loads and unloads models by LM Studio's own API */
     TR_QUIRK_AZURE_URL = 1 << 15,    /* a model is a deployment in the path (azure.h) */
+    TR_QUIRK_TOKENIZE = 1 << 16,     /* counts a prompt's tokens, by vLLM's /tokenize */
 };
 
 typedef struct tr_encode {
@@ -86,7 +87,9 @@ typedef struct tr_decoding {
 typedef struct tr_dialect {
     const char *name;
     tr_framing framing;
-    bool counts; /* the vendor counts a prompt's tokens; else they are estimated */
+    /* The vendor counts a prompt's tokens, as does a server with TR_QUIRK_TOKENIZE; else they are
+     * estimated. */
+    bool counts;
     size_t state_size;
     /* TR_ERR_INVALID or TR_ERR_UNSUPPORTED with a sentence in `ret_why` (>= 160 bytes), or
      * TR_ERR_NOMEM. */

@@ -38,6 +38,7 @@ static void write_turn(tr_jsonw *w, const tr_turn *turn);
 static void write_content(tr_jsonw *w, const tr_turn *turn);
 static void write_calls(tr_jsonw *w, const tr_turn *turn);
 static void write_embed(writer *writer);
+static void write_count(writer *writer);
 static bool ours(const writer *writer, const char *name);
 
 const tr_dialect tr_dialect_openai = {
@@ -72,6 +73,10 @@ static tr_err encode(const tr_encode *in, tr_encoded *ret, char *ret_why, size_t
     if (in->op == TR_OP_EMBED) {
         write_embed(&writer);
         snprintf(encoded.path, sizeof(encoded.path), "/embeddings");
+    } else if (in->op == TR_OP_COUNT) {
+        write_count(&writer);
+        snprintf(encoded.path, sizeof(encoded.path), "/tokenize");
+        encoded.from_root = true;
     } else {
         write_chat(&writer);
         snprintf(encoded.path, sizeof(encoded.path), "/chat/completions");
@@ -125,7 +130,8 @@ static tr_err check(const tr_encode *in, char *ret_why, size_t why_size) {
         snprintf(ret_why, why_size, "provider %s makes no embeddings", in->provider);
         return TR_ERR_UNSUPPORTED;
     }
-    if (in->op != TR_OP_EMBED && in->op != TR_OP_CHAT) {
+    bool counts = in->op == TR_OP_COUNT && (in->quirks & TR_QUIRK_TOKENIZE) != 0;
+    if (in->op != TR_OP_EMBED && in->op != TR_OP_CHAT && !counts) {
         snprintf(ret_why, why_size, "provider %s cannot count tokens", in->provider);
         return TR_ERR_UNSUPPORTED;
     }
@@ -137,11 +143,10 @@ static bool ours(const writer *writer, const char *name) {
     return tr_json_get(writer->extra, name) == NULL;
 }
 
-static void write_chat(writer *writer) {
-    static const char *const reserved[] = {"model", "messages", "stream", "stream_options", NULL};
+/* Model and messages, with which both a chat and its count begin. */
+static void write_prompt(writer *writer) {
     tr_jsonw *w = &writer->w;
     const tr_chat *chat = writer->in->chat;
-    tr_jsonw_open(w, '{');
     tr_jsonw_name(w, "model");
     tr_jsonw_str(w, writer->in->model);
     tr_jsonw_name(w, "messages");
@@ -150,6 +155,38 @@ static void write_chat(writer *writer) {
         write_turn(w, &chat->turns[i]);
     }
     tr_jsonw_close(w, ']');
+}
+
+/* What the chat template makes tokens of, and none of the options. */
+static void write_count(writer *writer) {
+    static const char *const counted[] = {"tools",
+                                          "chat_template",
+                                          "chat_template_kwargs",
+                                          "mm_processor_kwargs",
+                                          "add_generation_prompt",
+                                          "continue_final_message"};
+    tr_jsonw *w = &writer->w;
+    tr_jsonw_open(w, '{');
+    write_prompt(writer);
+    if (writer->in->chat->tool_count > 0 && ours(writer, "tools")) {
+        tri_write_tools(w, writer->in->chat);
+    }
+    for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
+        const tr_json_value *value = tr_json_get(writer->extra, counted[i]);
+        if (value != NULL) {
+            tr_jsonw_name(w, counted[i]);
+            tr_jsonw_raw(w, tr_json_raw(value));
+        }
+    }
+    tr_jsonw_close(w, '}');
+}
+
+static void write_chat(writer *writer) {
+    static const char *const reserved[] = {"model", "messages", "stream", "stream_options", NULL};
+    tr_jsonw *w = &writer->w;
+    const tr_chat *chat = writer->in->chat;
+    tr_jsonw_open(w, '{');
+    write_prompt(writer);
     tr_jsonw_name(w, "stream");
     tr_jsonw_bool(w, writer->in->stream);
     if (writer->in->stream && (writer->in->quirks & TR_QUIRK_NO_STREAM_OPTIONS) == 0) {

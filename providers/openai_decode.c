@@ -39,6 +39,7 @@ static tr_err new_call(tr_decoding *decoding, uint32_t choice, int64_t index, tr
 static void take_usage(tr_outcome *outcome, const tr_json_value *usage);
 static tr_err take_finish(tr_decoding *decoding, const tr_json_value *choice, uint32_t index);
 static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root);
+static tr_err take_count(tr_decoding *decoding, const tr_json_value *root);
 static tr_err emit_text(tr_decoding *decoding, tr_delta_kind kind, uint32_t choice, tr_str text);
 static tr_err broken(tr_decoding *decoding, tr_err err, const char *why);
 static bool same(tr_str text, const char *word);
@@ -104,6 +105,8 @@ tr_err tri_openai_whole(tr_decoding *decoding, tr_str body) {
     const tr_json_value *root = tr_json_root(json);
     if (decoding->op == TR_OP_EMBED) {
         err = take_embeddings(decoding, root);
+    } else if (decoding->op == TR_OP_COUNT) {
+        err = take_count(decoding, root);
     } else {
         err = take_object(decoding, root, true);
         if (err == TR_OK && !state->saw_choices) {
@@ -486,6 +489,15 @@ static tr_err take_embeddings(tr_decoding *decoding, const tr_json_value *root) 
         decoding->outcome->finish = TR_FINISH_STOP;
     }
     return err;
+}
+
+/* vLLM's, of /tokenize. */
+static tr_err take_count(tr_decoding *decoding, const tr_json_value *root) {
+    tr_err err = tri_openai_error(decoding, root, false);
+    if (err == TR_OK && !is(tr_json_get(root, "count"), TR_JSON_NUMBER)) {
+        err = broken(decoding, TR_ERR_SERVER, "the server's answer holds no count of tokens");
+    }
+    return err == TR_OK ? tri_emit_tokens(decoding, count(root, "count")) : err;
 }
 
 static tr_err emit_text(tr_decoding *decoding, tr_delta_kind kind, uint32_t choice, tr_str text) {

@@ -191,7 +191,8 @@ tr_err tri_provider_prepare(const tri_provider *provider, const tr_msg *submit, 
     tr_encoded encoded = {0};
     const tr_submit *head = (const void *)submit->data;
     tr_err err = check(provider, submit, why, why_size);
-    if (err == TR_OK && head->op == TR_OP_COUNT && !provider->dialect->counts) {
+    bool counts = provider->dialect->counts || (provider->row->quirks & TR_QUIRK_TOKENIZE) != 0;
+    if (err == TR_OK && head->op == TR_OP_COUNT && !counts) {
         return tri_provider_estimate(submit, ret, why, why_size);
     }
     if (err == TR_OK) {

@@ -43,7 +43,7 @@ static const tr_server_row rows[] = {
              .dialect = "openai",
              .key_need = TR_KEY_OPTIONAL,
              .quirks = TR_QUIRK_TOP_K | TR_QUIRK_MIN_P | TR_QUIRK_REPETITION_PENALTY |
-                       TR_QUIRK_STRUCTURED_OUTPUTS},
+                       TR_QUIRK_STRUCTURED_OUTPUTS | TR_QUIRK_TOKENIZE},
      .command = "vllm serve {model} " HOST_AND_PORT,
      .health = "/health",
      .install = "pip install vllm",

@@ -21,9 +21,10 @@ static pid_t mock;
 
 static void open_stage(const char *extra) {
     static const char *const variables[] = {"OPENAI_BASE_URL", "ANTHROPIC_BASE_URL",
-                                            "GROQ_BASE_URL", "OPENROUTER_BASE_URL"};
+                                            "GROQ_BASE_URL", "OPENROUTER_BASE_URL",
+                                            "VLLM_BASE_URL"};
     static const char *const keys[] = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY",
-                                       "OPENROUTER_API_KEY"};
+                                       "OPENROUTER_API_KEY", "VLLM_API_KEY"};
     char program[512], line[128] = "", url[64];
     char die[] = "--die-with-parent", key[] = "--key=" KEY;
     char *argv[] = {program, die, key, NULL};
@@ -160,6 +161,7 @@ static void a_count_says_whether_it_is_exact(void) {
     open_stage(NULL);
     count("openai/mock:", "11 estimated\n");
     count("groq/mock:", "11 estimated\n");
+    count("vllm/mock:", "18 exact\n"); /* the mock counts characters */
     const char *argv[] = {"troupe", "tokens", "--json", "-m", "anthropic/mock:", "Hi you", NULL};
     CU_ASSERT_EQUAL(tr_stage_run(argv, out, sizeof out), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"exact\":true"));

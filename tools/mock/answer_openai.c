@@ -10,8 +10,9 @@
 
 static bool serves(tr_str path, mock_request *request) {
     request->embed = mock_path_is(path, "/embeddings");
+    request->count = mock_path_is(path, "/tokenize"); /* vLLM's */
     request->needs = request->embed ? "input" : "messages";
-    return request->embed || mock_path_is(path, "/chat/completions");
+    return request->embed || request->count || mock_path_is(path, "/chat/completions");
 }
 
 static void open_chunk(tr_jsonw *w, const mock_request *request, bool choice) {
@@ -197,6 +198,14 @@ static char *whole(const mock_request *request) {
     tr_jsonw w;
     if (request->embed) {
         return embeddings(request);
+    }
+    if (request->count) {
+        tr_jsonw_init(&w);
+        tr_jsonw_open(&w, '{');
+        tr_jsonw_name(&w, "count");
+        tr_jsonw_uint(&w, request->echo == NULL ? 0 : strlen(request->echo));
+        tr_jsonw_close(&w, '}');
+        return mock_take_text(&w, "", "\n");
     }
     open_chunk(&w, request, true);
     tr_jsonw_name(&w, "role");

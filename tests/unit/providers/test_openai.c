@@ -53,6 +53,20 @@ static tr_err refuse(const char *fields, uint32_t quirks) {
     return encode_with(TR_OP_CHAT, request, quirks, false);
 }
 
+static void a_prompt_is_counted_by_what_the_template_sees_where_the_server_can(void) {
+    static const char request[] =
+        "{" HI
+        ",\"temperature\":0,\"max_tokens\":5,\"chat_template_kwargs\":{\"a\":1},\"user\":\"u\","
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}";
+    CU_ASSERT_EQUAL(encode_with(TR_OP_COUNT, request, TR_QUIRK_TOKENIZE, false), TR_OK);
+    CU_ASSERT_STRING_EQUAL(path, "/tokenize");
+    CU_ASSERT_STRING_EQUAL(body,
+                           "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],"
+                           "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],"
+                           "\"chat_template_kwargs\":{\"a\":1}}");
+    CU_ASSERT_EQUAL(encode_with(TR_OP_COUNT, request, 0, false), TR_ERR_UNSUPPORTED);
+}
+
 static void a_plain_question_is_written_plainly(void) {
     encode("", 0);
     CU_ASSERT_STRING_EQUAL(body, HI_OUT "}");
@@ -313,6 +327,7 @@ int main(void) {
     }
     CU_pSuite suite = CU_add_suite("openai", NULL, NULL);
     CU_ADD_TEST(suite, a_plain_question_is_written_plainly);
+    CU_ADD_TEST(suite, a_prompt_is_counted_by_what_the_template_sees_where_the_server_can);
     CU_ADD_TEST(suite, a_stream_asks_for_usage_unless_the_server_refuses_that);
     CU_ADD_TEST(suite, sampling_options_go_under_the_servers_names);
     CU_ADD_TEST(suite, what_the_server_cannot_do_is_refused_not_dropped);
