@@ -38,7 +38,7 @@ bool tri_shape_waits(const tri_call *c) {
 }
 
 const char *tri_shape_refusal(const tri_call *c) {
-    if (!is_checked(c) || tri_call_target(c)->structured == TR_STRUCTURED_NATIVE) {
+    if (c->shape == NULL || !tri_shape_instructs(c)) {
         return NULL;
     }
     return c->shape->understood ? NULL : c->shape->why;

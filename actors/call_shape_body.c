@@ -220,14 +220,26 @@ static tr_body *written_anew(const tri_call *c) {
     return body;
 }
 
+bool tri_shape_instructs(const tri_call *c) {
+    switch (tri_call_target(c)->structured) {
+    case TR_STRUCTURED_OBJECT:
+    case TR_STRUCTURED_INSTRUCT:
+        return true;
+    case TR_STRUCTURED_SCHEMA:
+        return c->shape->source.ptr == NULL;
+    case TR_STRUCTURED_NATIVE:
+    case TR_STRUCTURED_GRAMMAR:
+        break;
+    }
+    return false;
+}
+
 tr_body *tri_shape_body(tri_call *c) {
     if (c->shape == NULL) {
         return tr_body_ref(c->body);
     }
-    const tr_target *target = tri_call_target(c);
     tri_shape_reset(c->shape);
-    bool instructs =
-        target->structured != TR_STRUCTURED_GRAMMAR && target->structured != TR_STRUCTURED_NATIVE;
+    bool instructs = tri_shape_instructs(c);
     c->shape->holds = instructs && (c->head.flags & TR_SUBMIT_SHOW) == 0;
     return instructs ? written_anew(c) : tr_body_ref(c->body);
 }

@@ -35,6 +35,8 @@ struct tri_shape {
     tr_msg *terminal;
 };
 
+/* Whether what the answer shall be goes to the target in use as an instruction. */
+bool tri_shape_instructs(const tri_call *c);
 /* Begins a new answer. */
 void tri_shape_reset(struct tri_shape *s);
 

@@ -23,6 +23,7 @@ typedef struct tr_routes tr_routes;
 /* How a provider comes to an answer that follows a JSON schema. */
 typedef enum tr_structured {
     TR_STRUCTURED_NATIVE,   /* it holds the model to it */
+    TR_STRUCTURED_SCHEMA,   /* the same, but any object at all is asked for by instruction */
     TR_STRUCTURED_OBJECT,   /* it knows JSON objects, but no schema: by instruction and check */
     TR_STRUCTURED_INSTRUCT, /* neither */
     TR_STRUCTURED_GRAMMAR,  /* a worker of ours, which follows a grammar: there is nothing to check

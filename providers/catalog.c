@@ -79,6 +79,7 @@ static const tr_catalog_row rows[] = {
      .key_need = TR_KEY_REQUIRED,
      .limits_by_model = true,
      .key_header = "x-api-key",
+     .quirks = TR_QUIRK_NO_JSON_MODE,
      .key_page = "https://console.anthropic.com/settings/keys",
      .headers = {{"anthropic-version", .value = "2023-06-01"}}},
     {.name = "openrouter",

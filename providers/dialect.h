@@ -29,6 +29,7 @@ enum {
     TR_QUIRK_LMSTUDIO_API = 1 << 14, /* lists, loads and unloads models by LM Studio's own API */
     TR_QUIRK_AZURE_URL = 1 << 15,    /* a model is a deployment in the path (azure.h) */
     TR_QUIRK_TOKENIZE = 1 << 16,     /* counts a prompt's tokens, by vLLM's /tokenize */
+    TR_QUIRK_NO_JSON_MODE = 1 << 17, /* knows schemas, but not "any object" */
 };
 
 typedef struct tr_encode {

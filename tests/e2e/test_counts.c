@@ -84,6 +84,11 @@ static void a_request_is_shown_as_it_would_go_and_goes_nowhere(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nanthropic-version: "));
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"top_k\":3"));
     CU_ASSERT_PTR_NULL(strstr(out, KEY));
+    static const char object[] = "{\"response_format\":{\"type\":\"json_object\"}}";
+    CU_ASSERT_EQUAL(show("anthropic/mock:x", "--extra", object, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"system\":"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "Answer with one JSON object and nothing else"));
+    CU_ASSERT_PTR_NULL(strstr(out, "response_format"));
     CU_ASSERT_EQUAL(show("both", NULL, NULL, out, sizeof out), 0); /* the first target */
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "{\"model\":\"mock:x\""));
     close_stage();

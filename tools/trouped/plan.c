@@ -291,12 +291,13 @@ static tr_structured provider_structured(const tr_config *config,
     const tr_config_provider *given = tri_plan_configured(config, provider->name);
     const char *word = given != NULL ? given->structured : "auto";
     const tr_catalog_row *row = tr_catalog_find(provider->kind);
-    bool lacks = row != NULL && (row->quirks & TR_QUIRK_NO_SCHEMA) != 0;
-    return strcmp(word, "native") == 0     ? TR_STRUCTURED_NATIVE
-           : strcmp(word, "object") == 0   ? TR_STRUCTURED_OBJECT
-           : strcmp(word, "instruct") == 0 ? TR_STRUCTURED_INSTRUCT
-           : lacks                         ? TR_STRUCTURED_OBJECT
-                                           : TR_STRUCTURED_NATIVE;
+    uint32_t quirks = row != NULL ? row->quirks : 0;
+    return strcmp(word, "native") == 0             ? TR_STRUCTURED_NATIVE
+           : strcmp(word, "object") == 0           ? TR_STRUCTURED_OBJECT
+           : strcmp(word, "instruct") == 0         ? TR_STRUCTURED_INSTRUCT
+           : (quirks & TR_QUIRK_NO_SCHEMA) != 0    ? TR_STRUCTURED_OBJECT
+           : (quirks & TR_QUIRK_NO_JSON_MODE) != 0 ? TR_STRUCTURED_SCHEMA
+                                                   : TR_STRUCTURED_NATIVE;
 }
 
 tr_err tri_plan_routes(tr_daemon *d, const tr_config *config) {

@@ -13,12 +13,12 @@
 #define BODY "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"x\":1.50," FORMAT "}"
 
 static void shape_up(call_rig *r, const char *gate) {
-    static const char *const providers[] = {"native", "object", "plain"};
+    static const char *const providers[] = {"native", "object", "plain", "schemas"};
     static const tr_structured structured[] = {TR_STRUCTURED_NATIVE, TR_STRUCTURED_OBJECT,
-                                               TR_STRUCTURED_INSTRUCT};
+                                               TR_STRUCTURED_INSTRUCT, TR_STRUCTURED_SCHEMA};
     tr_routes_spec spec = {
         .providers = providers,
-        .provider_count = 3,
+        .provider_count = 4,
         .structured = structured,
         .limits = {
             .first_token_ms = 1000, .idle_ms = 2000, .total_ms = 60000, .stalled_ms = 10000}};
@@ -226,6 +226,29 @@ static void a_second_wrong_answer_is_an_error_that_names_the_place(void) {
     rig_down(&r);
 }
 
+static void who_knows_schemas_only_is_told_that_any_object_is_wanted(void) {
+    call_rig r;
+    shape_up(&r, "limiter:schemas");
+    begin(&r, "schemas/m", BODY, 10, 50000);
+    expect_body(&r, BODY);
+    answer(&r, 1, "{\"n\":1}", TR_FINISH_STOP);
+    expect_text(&r, "{\"n\":1}");
+    expect_done(&r, 1, 10, 3);
+    rig_down(&r);
+    shape_up(&r, "limiter:schemas");
+    begin(&r, "schemas/m",
+          "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"response_format\":{\"type\":"
+          "\"json_object\"}}",
+          10, 50000);
+    expect_body(&r, "{\"messages\":[{\"role\":\"system\",\"content\":\"Answer with one JSON object "
+                    "and nothing else: no explanation and no Markdown.\"},{\"role\":\"user\","
+                    "\"content\":\"hi\"}]}");
+    answer(&r, 1, "```json\n{\"any\":1}\n```", TR_FINISH_STOP);
+    expect_text(&r, "{\"any\":1}");
+    expect_done(&r, 1, 10, 3);
+    rig_down(&r);
+}
+
 /* 300 small deltas and 100 KB: more than any one grant. */
 static void a_held_answer_goes_out_as_the_client_reads(void) {
     call_rig r;
@@ -352,6 +375,7 @@ int main(void) {
         T(who_ignores_the_schema_does_not_look_like_success),
         T(an_answer_that_is_no_whole_one_says_so_by_its_finish),
         T(who_cannot_is_told_the_schema_and_the_answer_is_held_back),
+        T(who_knows_schemas_only_is_told_that_any_object_is_wanted),
         T(a_system_message_is_joined),
         T(a_wrong_answer_is_corrected_once_and_both_are_counted),
         T(a_second_wrong_answer_is_an_error_that_names_the_place),
