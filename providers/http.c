@@ -9,7 +9,6 @@
  */
 #include "providers/http.h"
 
-#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,12 +20,12 @@
 
 #define TAG_CURL 0U
 #define TAG_REAP 65535U
-#define TAG_TRIM 65534U
+#define TAG_QUIET 65534U
 #define REAP_a_turn 200U
 #define GENTLE_us 200000U
 #define CONNECTIONS_least 64U /* kept at least, idle ones included */
-#define TRIM_peak 64U
-#define TRIM_us 2000000U
+#define KEPT_max 1024U        /* entries of the table of transfers, once there are none */
+#define QUIET_us 2000000U     /* without a transfer, after which a crowd's connections are closed */
 
 typedef struct http_user {
     tr_id id;
@@ -40,7 +39,6 @@ struct tri_http {
     uint32_t transfer_room;
     uint32_t active;
     uint32_t kept;      /* connections that curl may keep: it closes others as they fall idle */
-    uint32_t peak;      /* since memory was last given back */
     uint32_t free_from; /* no slot before it is free */
     tri_slots slots;
     http_user *users;
@@ -48,7 +46,7 @@ struct tri_http {
     uint32_t user_room;
     uint64_t curl_timer;
     uint64_t reap_timer;
-    uint64_t trim_timer;
+    uint64_t quiet_timer;
     uint64_t started; /* transfers since the start */
 };
 
@@ -223,7 +221,6 @@ static tr_err on_start(tri_http *http, tr_msg *msg) {
     http->transfers[slot] = transfer;
     http->started++;
     http->active++;
-    http->peak = http->active > http->peak ? http->active : http->peak;
     if (http->active > http->kept) {
         /* Else each that ends in a crowd would close a connection that the next could use. */
         keep_connections(http, http->kept * 2);
@@ -296,21 +293,11 @@ static tr_err on_close(tri_http *http, const tr_msg *msg) {
     return err;
 }
 
-/* After a peak, when those that it served have gone as well: what handles, requests and connections
- * used stays resident otherwise, 30 KB each. */
-static void give_memory_back(tri_http *http) {
-    if (http->active < TRIM_peak) {
-        http->peak = http->active;
-        if (http->active == 0) {
-            tr_free(http->transfers);
-            http->transfers = NULL;
-            http->transfer_room = http->free_from = 0;
-            if (http->kept > CONNECTIONS_least) {
-                (void)!new_multi(http); /* without memory those connections stay */
-            }
-        }
-        tr_msg_forget_kept();
-        malloc_trim(0);
+/* A crowd's connections, which nobody has used since, are closed: 15 KB each, with TLS 70. */
+static void close_crowd(tri_http *http) {
+    if (http->active == 0 && http->kept > CONNECTIONS_least) {
+        (void)!new_multi(http); /* without memory those connections stay */
+        tr_trim(http->self);
     }
 }
 
@@ -330,9 +317,9 @@ static void on_timer(tri_http *http, const tr_msg *msg) {
         reap_orphans(http);
         return;
     }
-    if (tag == TAG_TRIM) {
-        http->trim_timer = 0;
-        give_memory_back(http);
+    if (tag == TAG_QUIET) {
+        http->quiet_timer = 0;
+        close_crowd(http);
         return;
     }
     tri_transfer *transfer = tag <= http->transfer_room ? http->transfers[tag - 1] : NULL;
@@ -498,9 +485,16 @@ static void free_transfer(tri_transfer *transfer) {
     tr_free(transfer->head);
     tr_free(transfer->rest);
     tr_free(transfer);
-    bool grown = http->peak >= TRIM_peak || http->kept > CONNECTIONS_least;
-    if (http->active == 0 && grown && http->trim_timer == 0) {
-        (void)!tr_timer_start(http->self, TRIM_us, (uint16_t)TAG_TRIM, &http->trim_timer);
+    if (http->active > 0) {
+        return;
+    }
+    if (http->transfer_room > KEPT_max) {
+        tr_free(http->transfers);
+        http->transfers = NULL;
+        http->transfer_room = http->free_from = 0;
+    }
+    if (http->kept > CONNECTIONS_least && http->quiet_timer == 0) {
+        (void)!tr_timer_start(http->self, QUIET_us, (uint16_t)TAG_QUIET, &http->quiet_timer);
     }
 }
 

@@ -141,8 +141,8 @@ tr_err tr_register(tr_self *self, const char *name) {
 void tr_children(tr_self *self, void (*fn)(void *arg, tr_id child), void *arg) {
     tr_shard *shard = self->shard;
     for (uint32_t page = 0; page < shard->page_count; page++) {
-        for (uint32_t i = 0; i < TRI_PAGE; i++) {
-            const tr_self *child = &shard->pages[page][i];
+        for (uint32_t i = 0; shard->pages[page].slots != NULL && i < TRI_PAGE; i++) {
+            const tr_self *child = &shard->pages[page].slots[i];
             if (child->behaviour != NULL && child->parent == self->id) {
                 fn(arg, child->id);
             }

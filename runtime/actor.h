@@ -98,6 +98,10 @@ void tr_unwatch(tr_self *self, int fd); /* before the fd is closed */
 typedef void tr_defer_fn(tr_self *self, void *state);
 void tr_defer(tr_self *self, tr_defer_fn *fn);
 
+/* The actor has freed much: when its shard has had no work for a moment, malloc gives back what it
+ * keeps. A shard does so by itself after a peak of actors. */
+void tr_trim(tr_self *self);
+
 /* A name that another actor can look up; it is free again when this actor ends. */
 TR_MUST_USE tr_err tr_register(tr_self *self, const char *name);
 /* TR_ID_NONE when nobody has it. Any thread. */

@@ -1,10 +1,10 @@
 /*
  * Slots and the lives of actors: how one starts and how it ends. Slots lie in pages that never
- * move, so a pointer to a slot stays good while the shard lives; the generation in the id says
- * which life. An actor that ends while one of its functions is on the stack ends when that returns
- * (tri_leave). A slot may stand in the run queue or the deferred queue from an earlier life: the
- * two flags that say so survive, and the queues skip what has nothing to do. Everything runs on
- * the shard's thread.
+ * move, so a pointer to a slot stays good while its actor lives; the generation in the id says
+ * which life, also when the page was given back in between. An actor that ends while one of its
+ * functions is on the stack ends when that returns (tri_leave). A slot may stand in the run queue
+ * or the deferred queue from an earlier life: the two flags that say so survive, and the queues
+ * skip what has nothing to do. Everything runs on the shard's thread.
  */
 #include "runtime/cell.h"
 
@@ -18,38 +18,92 @@ tr_self *tri_find(tr_shard *shard, tr_id id) {
     if (slot >= shard->page_count * TRI_PAGE) {
         return NULL;
     }
-    tr_self *self = &shard->pages[slot / TRI_PAGE][slot % TRI_PAGE];
+    tr_self *page = shard->pages[slot / TRI_PAGE].slots;
+    if (page == NULL) {
+        return NULL;
+    }
+    tr_self *self = &page[slot % TRI_PAGE];
     return self->id == id && self->behaviour != NULL ? self : NULL;
 }
 
-static tr_err add_page(tr_shard *shard) {
-    if ((shard->page_count + 1) * TRI_PAGE > TR_ACTORS_PER_SHARD_max) {
-        return TR_ERR_OVERLOADED;
+/* Room for a page: where one was given back, or behind the last. */
+static tr_err page_place(tr_shard *shard, uint32_t *ret) {
+    uint32_t at = 0;
+    while (at < shard->page_count && shard->pages[at].slots != NULL) {
+        at++;
     }
-    if (shard->page_count == shard->page_room) {
-        uint32_t room = shard->page_room == 0 ? 4 : shard->page_room * 2;
-        tr_self **pages = tr_realloc(shard->pages, room * sizeof *pages);
-        if (pages == NULL) {
-            return TR_ERR_NOMEM;
+    if (at == shard->page_count) {
+        if ((at + 1) * TRI_PAGE > TR_ACTORS_PER_SHARD_max) {
+            return TR_ERR_OVERLOADED;
         }
-        shard->pages = pages;
-        shard->page_room = room;
+        if (at == shard->page_room) {
+            uint32_t room = at == 0 ? 4 : at * 2;
+            tri_page *pages = tr_realloc(shard->pages, room * sizeof *pages);
+            if (pages == NULL) {
+                return TR_ERR_NOMEM;
+            }
+            shard->pages = pages;
+            shard->page_room = room;
+        }
+        shard->pages[shard->page_count++] = (tri_page){.slots = NULL};
     }
-    tr_self *page = tr_zalloc(TRI_PAGE * sizeof *page);
-    if (page == NULL) {
+    *ret = at;
+    return TR_OK;
+}
+
+static bool is_unused(const tr_self *slot) {
+    return slot->behaviour == NULL && !slot->queued && !slot->deferred;
+}
+
+/* Puts the free slots of a page before the others in the list. */
+static void list_free(tr_shard *shard, uint32_t page) {
+    for (uint32_t i = TRI_PAGE; i-- > 0;) {
+        tr_self *slot = &shard->pages[page].slots[i];
+        uint32_t number = page * TRI_PAGE + i;
+        if (number != 0 && slot->behaviour == NULL) { /* slot 0 is the shard itself */
+            slot->free_next = shard->free_slot;
+            shard->free_slot = number;
+        }
+    }
+}
+
+static tr_err add_page(tr_shard *shard) {
+    uint32_t at = 0;
+    tr_err err = page_place(shard, &at);
+    if (err != TR_OK) {
+        return err;
+    }
+    tr_self *slots = tr_zalloc(TRI_PAGE * sizeof *slots);
+    if (slots == NULL) {
         return TR_ERR_NOMEM;
     }
-    uint32_t base = shard->page_count * TRI_PAGE;
-    shard->pages[shard->page_count++] = page;
-    for (uint32_t i = TRI_PAGE; i-- > 0;) {
-        if (base + i == 0) {
-            continue; /* slot 0 is the shard itself */
-        }
-        page[i].id = tr_id_make(shard->node->spec.node, shard->number, base + i, 0);
-        page[i].free_next = shard->free_slot;
-        shard->free_slot = base + i;
+    tri_page *page = &shard->pages[at];
+    page->slots = slots;
+    for (uint32_t i = at == 0 ? 1 : 0; i < TRI_PAGE; i++) {
+        slots[i].id =
+            tr_id_make(shard->node->spec.node, shard->number, at * TRI_PAGE + i, page->generation);
     }
+    list_free(shard, at);
     return TR_OK;
+}
+
+void tri_pages_shrink(tr_shard *shard) {
+    shard->free_slot = UINT32_MAX;
+    for (uint32_t at = shard->page_count; at-- > 0;) {
+        tri_page *page = &shard->pages[at];
+        uint32_t unused = 0, generation = page->generation;
+        for (uint32_t i = 0; page->slots != NULL && i < TRI_PAGE; i++) {
+            uint32_t its = tr_id_generation(page->slots[i].id);
+            generation = its > generation ? its : generation;
+            unused += is_unused(&page->slots[i]) ? 1 : 0;
+        }
+        if (unused == TRI_PAGE) {
+            tr_free(page->slots);
+            *page = (tri_page){.slots = NULL, .generation = generation};
+        } else if (page->slots != NULL) {
+            list_free(shard, at);
+        }
+    }
 }
 
 static tr_err take_slot(tr_shard *shard, tr_self **ret) {
@@ -63,7 +117,7 @@ static tr_err take_slot(tr_shard *shard, tr_self **ret) {
         }
     }
     uint32_t slot = shard->free_slot;
-    tr_self *self = &shard->pages[slot / TRI_PAGE][slot % TRI_PAGE];
+    tr_self *self = &shard->pages[slot / TRI_PAGE].slots[slot % TRI_PAGE];
     shard->free_slot = self->free_next;
     uint32_t generation = (tr_id_generation(self->id) + 1) & 0xffffffU;
     generation = generation == 0 ? 1 : generation;
@@ -75,6 +129,7 @@ static tr_err take_slot(tr_shard *shard, tr_self **ret) {
                       .defer_next = self->defer_next,
                       .timers = TRI_TIMER_NONE};
     shard->actors++;
+    shard->peak = shard->actors > shard->peak ? shard->actors : shard->peak;
     *ret = self;
     return TR_OK;
 }
@@ -86,6 +141,7 @@ static void give_slot(tr_self *self) {
     self->free_next = shard->free_slot;
     shard->free_slot = tr_id_slot(self->id);
     shard->actors--;
+    tri_ebb_note(shard);
 }
 
 /* The SPAWN that became an answer goes home. */

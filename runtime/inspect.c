@@ -28,8 +28,8 @@ void tri_inspect(tr_shard *shard, tr_msg *msg) {
     if (body != NULL) {
         char *out = body->bytes;
         for (uint32_t page = 0; page < shard->page_count; page++) {
-            for (uint32_t i = 0; i < TRI_PAGE; i++) {
-                const tr_self *self = &shard->pages[page][i];
+            for (uint32_t i = 0; shard->pages[page].slots != NULL && i < TRI_PAGE; i++) {
+                const tr_self *self = &shard->pages[page].slots[i];
                 if (self->behaviour != NULL) {
                     tr_actor_row row;
                     describe(self, &row);

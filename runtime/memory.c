@@ -2,6 +2,7 @@
  * need no lock. */
 #include "runtime/memory.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,12 @@ void tr_memory_set(const tr_memory *table) {
 
 bool tri_memory_is_libc(void) {
     return memory.resize == libc_resize;
+}
+
+void tri_memory_trim(void) {
+    if (tri_memory_is_libc()) {
+        malloc_trim(0);
+    }
 }
 
 void *tr_alloc(size_t size) {

@@ -19,6 +19,9 @@ typedef struct tr_memory {
 void tr_memory_set(const tr_memory *table);
 /* Whether it is the C library's. Internal to runtime/. */
 bool tri_memory_is_libc(void);
+/* Lets the C library give back what it keeps of freed memory; milliseconds after much was freed.
+ * Any thread. Internal to runtime/. */
+void tri_memory_trim(void);
 
 /* Zeroed memory, or NULL. Any thread. */
 void *tr_zalloc(size_t size);

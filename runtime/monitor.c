@@ -6,6 +6,8 @@
  * where they arrive if the tie was undone meanwhile, which settles every race between the two
  * sides. Everything runs on the shard's thread.
  */
+#include <string.h>
+
 #include "protocol/assert.h"
 #include "runtime/cell.h"
 #include "runtime/memory.h"
@@ -36,17 +38,22 @@ static tri_tie *find(tri_ties *ties, uint64_t ref, tri_tie_side side) {
     return tie;
 }
 
-/* Out of memory leaves the table as it is: longer chains, nothing lost. */
-static void grow(tri_ties *ties) {
-    tri_ties wider = {.bucket_count = ties->bucket_count * 4};
-    wider.buckets = tr_zalloc(wider.bucket_count * sizeof *wider.buckets);
-    if (wider.buckets == NULL) {
+/* Out of memory leaves the table as it is: other chains, nothing lost. */
+static void rehash(tri_ties *ties, uint32_t bucket_count) {
+    tri_ties other = {.bucket_count = bucket_count};
+    if (bucket_count == TRI_TIES_first) {
+        memset(ties->first, 0, sizeof ties->first);
+        other.buckets = ties->first;
+    } else {
+        other.buckets = tr_zalloc(bucket_count * sizeof *other.buckets);
+    }
+    if (other.buckets == NULL) {
         return;
     }
     for (uint32_t i = 0; i < ties->bucket_count; i++) {
         for (tri_tie *tie = ties->buckets[i]; tie != NULL;) {
             tri_tie *next = tie->hash_next;
-            tri_tie **bucket = bucket_of(&wider, tie->ref);
+            tri_tie **bucket = bucket_of(&other, tie->ref);
             tie->hash_next = *bucket;
             *bucket = tie;
             tie = next;
@@ -55,15 +62,15 @@ static void grow(tri_ties *ties) {
     if (ties->buckets != ties->first) {
         tr_free(ties->buckets);
     }
-    ties->buckets = wider.buckets;
-    ties->bucket_count = wider.bucket_count;
+    ties->buckets = other.buckets;
+    ties->bucket_count = other.bucket_count;
 }
 
 static void insert(tr_self *self, tri_tie *tie) {
     tri_ties *ties = &self->shard->ties;
     TR_ASSERT(tie->owner == self->id);
     if (ties->count >= ties->bucket_count) {
-        grow(ties);
+        rehash(ties, ties->bucket_count * 4);
     }
     tri_tie **bucket = bucket_of(ties, tie->ref);
     tie->hash_next = *bucket;
@@ -93,6 +100,16 @@ static void take_out(tr_self *self, tri_tie *tie) {
     }
     if (tie->next != NULL) {
         tie->next->prev = tie->prev;
+    }
+}
+
+void tri_ties_shrink(tri_ties *ties) {
+    uint32_t bucket_count = TRI_TIES_first;
+    while (bucket_count <= ties->count) {
+        bucket_count *= 4;
+    }
+    if (bucket_count < ties->bucket_count) {
+        rehash(ties, bucket_count);
     }
 }
 

@@ -42,8 +42,8 @@ static void free_chain(tr_msg *msg) {
 void tri_shard_end_actors(tr_shard *shard) {
     shard->closing = true;
     for (uint32_t page = 0; page < shard->page_count; page++) {
-        for (uint32_t i = 0; i < TRI_PAGE; i++) {
-            tr_self *self = &shard->pages[page][i];
+        for (uint32_t i = 0; shard->pages[page].slots != NULL && i < TRI_PAGE; i++) {
+            tr_self *self = &shard->pages[page].slots[i];
             if (self->behaviour != NULL) {
                 tri_end(self, TR_ERR_SHUTDOWN);
             }
@@ -53,7 +53,7 @@ void tri_shard_end_actors(tr_shard *shard) {
 
 void tri_shard_fini(tr_shard *shard) {
     for (uint32_t page = 0; page < shard->page_count; page++) {
-        tr_free(shard->pages[page]);
+        tr_free(shard->pages[page].slots);
     }
     tr_free(shard->pages);
     for (uint32_t i = 0; shard->out != NULL && i < shard->node->spec.shards; i++) {
@@ -298,6 +298,9 @@ bool tr_shard_step(tr_shard *shard, uint32_t messages_max) {
     }
     run_deferred(shard);
     flush(shard);
+    if (shard->ebb_us != 0 && shard->now_us >= shard->ebb_us) {
+        tri_ebb(shard);
+    }
     shard->handled += done;
     atomic_store_explicit(&shard->handled_total, shard->handled, memory_order_relaxed);
     bool all_out =
@@ -306,7 +309,8 @@ bool tr_shard_step(tr_shard *shard, uint32_t messages_max) {
 }
 
 uint64_t tr_shard_deadline_us(const tr_shard *shard) {
-    return tri_timers_due(&shard->timers);
+    uint64_t due = tri_timers_due(&shard->timers);
+    return shard->ebb_us != 0 && shard->ebb_us < due ? shard->ebb_us : due;
 }
 
 bool tr_shard_has_work(tr_shard *shard) {

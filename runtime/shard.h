@@ -16,7 +16,7 @@ tr_shard *tr_node_shard(const tr_node *node, uint32_t shard);
  * deferred, hands outgoing messages to their shards. True when there is more to do at once. Only
  * one thread steps a shard. */
 bool tr_shard_step(tr_shard *shard, uint32_t messages_max);
-/* When the next timer is due, or UINT64_MAX. */
+/* When the next timer is due, or memory is given back after a peak; or UINT64_MAX. */
 uint64_t tr_shard_deadline_us(const tr_shard *shard);
 /* Whether messages wait in its inbox or mailboxes. */
 bool tr_shard_has_work(tr_shard *shard);

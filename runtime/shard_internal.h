@@ -9,6 +9,7 @@
 
 #include "protocol/limits.h"
 #include "runtime/inbox.h"
+#include "runtime/registry.h"
 #include "runtime/shard.h"
 #include "runtime/tie.h"
 #include "runtime/timer.h"
@@ -53,6 +54,12 @@ struct tr_self {
 };
 
 #define TRI_PAGE 256U
+
+typedef struct tri_page {
+    tr_self *slots;      /* TRI_PAGE of them; NULL = given back (ebb.c) */
+    uint32_t generation; /* the highest that it had then: ids are not used again */
+} tri_page;
+
 #define TRI_CACHE_LINE 64U
 
 typedef struct tri_outbox {
@@ -79,11 +86,14 @@ struct tr_shard { // NOLINT(clang-analyzer-optin.performance.Padding)
     _Alignas(64) tri_inbox inbox;
     _Atomic uint64_t handled_total; /* relaxed: a figure for people */
     /* owner thread */
-    _Alignas(64) tr_self **pages;
+    _Alignas(64) tri_page *pages;
     uint32_t page_count;
     uint32_t page_room;
     uint32_t free_slot; /* UINT32_MAX = none */
     uint32_t actors;
+    uint32_t peak;   /* of actors, since memory was last given back */
+    uint64_t ebb_us; /* when it is given back; 0 = there was no peak, or it has not passed */
+    bool trims;      /* then also when actors are as many as before: a door has freed much */
     tr_self *run_head, *run_tail;
     tr_self *defer_head, *defer_tail;
     tri_outbox *out; /* one a shard */
@@ -94,17 +104,11 @@ struct tr_shard { // NOLINT(clang-analyzer-optin.performance.Padding)
     tri_ties ties;
     tri_fd *fds; /* by descriptor */
     uint32_t fd_room;
-    uint32_t fd_count;  /* watched */
+    uint32_t fd_count; /* watched */
+    uint32_t fd_generation;
     uint32_t out_count; /* messages in `out` */
     bool closing;       /* the node is being freed: nothing starts any more */
 };
-
-typedef struct tri_registry {
-    pthread_mutex_t names_mtx;
-    struct tri_name **buckets; /* guarded by names_mtx */
-    uint32_t bucket_count;     /* guarded by names_mtx */
-    uint32_t count;            /* guarded by names_mtx */
-} tri_registry;
 
 struct tri_mailbox;
 
@@ -130,6 +134,7 @@ void tri_enqueue(tr_self *self, tr_msg *msg);
 /* watch.c */
 /* tr_watch, whose `fn` gets `arg` in the place of its actor's state. */
 TR_MUST_USE tr_err tri_watch(tr_self *self, int fd, uint32_t events, tr_watch_fn *fn, void *arg);
+void tri_watches_shrink(tr_shard *shard);
 void tri_watch_event(tr_shard *shard, uint64_t key, uint32_t events);
 void tri_watches_end(tr_self *self);
 
@@ -140,11 +145,5 @@ void tri_wake(tr_shard *shard);
 
 /* inspect.c: turns INSPECT into its answer. */
 void tri_inspect(tr_shard *shard, tr_msg *msg);
-
-/* registry.c */
-TR_MUST_USE tr_err tri_registry_init(tri_registry *registry);
-void tri_registry_fini(tri_registry *registry);
-TR_MUST_USE tr_err tri_registry_add(tri_registry *registry, const char *name, tr_id id);
-void tri_registry_remove(tri_registry *registry, const char *name, tr_id id);
 
 #endif

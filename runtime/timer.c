@@ -7,6 +7,8 @@
 #include "protocol/assert.h"
 #include "runtime/memory.h"
 
+#define ROOM_first 64U
+
 void tri_timers_init(tri_timers *timers) {
     memset(timers, 0, sizeof *timers);
     timers->free = TRI_TIMER_NONE;
@@ -58,8 +60,7 @@ static void sink(tri_timers *timers, uint32_t place) {
     put(timers, place, index);
 }
 
-static tr_err grow(tri_timers *timers) {
-    uint32_t room = timers->pool_room == 0 ? 64 : timers->pool_room * 2;
+static tr_err resize(tri_timers *timers, uint32_t room) {
     tri_timer *pool = tr_realloc(timers->pool, room * sizeof *pool);
     if (pool == NULL) {
         return TR_ERR_NOMEM;
@@ -81,13 +82,14 @@ tr_err tri_timers_add(tri_timers *timers, uint64_t due_us, tr_id owner, uint16_t
         timers->free = timers->pool[index].next;
     } else {
         if (timers->pool_size == timers->pool_room) {
-            tr_err err = grow(timers);
+            uint32_t room = timers->pool_room == 0 ? ROOM_first : timers->pool_room * 2;
+            tr_err err = resize(timers, room);
             if (err != TR_OK) {
                 return err;
             }
         }
         index = timers->pool_size++;
-        timers->pool[index].generation = 0;
+        timers->pool[index].generation = timers->generation;
     }
     tri_timer *timer = &timers->pool[index];
     *timer = (tri_timer){.due_us = due_us,
@@ -141,6 +143,31 @@ void tri_timers_cancel(tri_timers *timers, uint64_t id, tr_id owner, uint32_t *l
 void tri_timers_cancel_all(tri_timers *timers, uint32_t *list) {
     while (*list != TRI_TIMER_NONE) {
         drop(timers, *list, list);
+    }
+}
+
+void tri_timers_shrink(tri_timers *timers) {
+    uint32_t size = timers->pool_size;
+    while (size > 0 && timers->pool[size - 1].place == TRI_TIMER_NONE) {
+        size--;
+        uint32_t generation = timers->pool[size].generation;
+        timers->generation = generation > timers->generation ? generation : timers->generation;
+    }
+    timers->pool_size = size;
+    timers->free = TRI_TIMER_NONE;
+    for (uint32_t i = size; i-- > 0;) {
+        if (timers->pool[i].place == TRI_TIMER_NONE) {
+            timers->pool[i].next = timers->free;
+            timers->free = i;
+        }
+    }
+    uint32_t room = ROOM_first;
+    while (room < size) {
+        room *= 2;
+    }
+    if (room < timers->pool_room) {
+        timers->pool_room = room;
+        (void)!resize(timers, room); /* what cannot shrink stays larger than it is said to be */
     }
 }
 

@@ -30,6 +30,7 @@ typedef struct tri_timers {
     uint32_t pool_room;
     uint32_t heap_size;
     uint32_t free;
+    uint32_t generation; /* the highest of entries that were given back */
     uint64_t seq;
 } tri_timers;
 
@@ -49,6 +50,8 @@ TR_MUST_USE tr_err tri_timers_add(tri_timers *timers, uint64_t due_us, tr_id own
 /* An id that fired, was cancelled or is another owner's changes nothing. */
 void tri_timers_cancel(tri_timers *timers, uint64_t id, tr_id owner, uint32_t *list);
 void tri_timers_cancel_all(tri_timers *timers, uint32_t *list);
+/* Gives back the entries behind the last one in use; ids of timers stay as they are. */
+void tri_timers_shrink(tri_timers *timers);
 uint64_t tri_timers_due(const tri_timers *timers);
 /* Whose timer is due first, when one is due: its list head goes to tri_timers_pop. */
 bool tri_timers_peek(const tri_timers *timers, uint64_t now_us, tr_id *ret_owner);

@@ -12,6 +12,8 @@
 #include "runtime/cell.h"
 #include "runtime/memory.h"
 
+#define ROOM_first 64U
+
 static uint64_t key_of(const tr_shard *shard, int fd) {
     return ((uint64_t)shard->fds[fd].generation << 32) | (uint32_t)fd;
 }
@@ -20,7 +22,7 @@ static tr_err make_room(tr_shard *shard, uint32_t fd) {
     if (fd < shard->fd_room) {
         return TR_OK;
     }
-    uint32_t room = shard->fd_room == 0 ? 64 : shard->fd_room;
+    uint32_t room = shard->fd_room == 0 ? ROOM_first : shard->fd_room;
     while (room <= fd) {
         room *= 2;
     }
@@ -55,7 +57,8 @@ tr_err tri_watch(tr_self *self, int fd, uint32_t events, tr_watch_fn *fn, void *
         return TR_ERR_EXISTS;
     }
     /* Generation 0 with the eventfd's key would be taken for the wake: start at 1. */
-    watch->generation = watch->generation + 1 == 0 ? 1 : watch->generation + 1;
+    shard->fd_generation = shard->fd_generation + 1 == 0 ? 1 : shard->fd_generation + 1;
+    watch->generation = shard->fd_generation;
     struct epoll_event event = {.events = events, .data.u64 = key_of(shard, fd)};
     if (epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         return errno == ENOMEM || errno == ENOSPC ? TR_ERR_NOMEM : TR_ERR_IO;
@@ -95,6 +98,21 @@ void tr_unwatch(tr_self *self, int fd) {
     watch->fn = NULL;
     self->watches--;
     self->shard->fd_count--;
+}
+
+void tri_watches_shrink(tr_shard *shard) {
+    uint32_t used = shard->fd_room, room = ROOM_first;
+    while (used > 0 && shard->fds[used - 1].owner == TR_ID_NONE) {
+        used--;
+    }
+    while (room < used) {
+        room *= 2;
+    }
+    tri_fd *fds = room < shard->fd_room ? tr_realloc(shard->fds, room * sizeof *fds) : NULL;
+    if (fds != NULL) {
+        shard->fds = fds;
+        shard->fd_room = room;
+    }
 }
 
 void tri_watches_end(tr_self *self) {
