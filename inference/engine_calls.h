@@ -10,6 +10,9 @@
 
 #define TRI_CALL_OPEN "<tool_call>"
 #define TRI_CALL_CLOSE "</tool_call>"
+/* Around a result of a tool in the prompt; the model itself may not open one. */
+#define TRI_RESULT_OPEN "<tool_response>"
+#define TRI_RESULT_CLOSE "</tool_response>"
 #define TRI_CALL_HEAD_max 2048 /* what may be held back of a call before its arguments */
 
 typedef enum tri_calls_state {

@@ -148,6 +148,10 @@ static tr_err prepare_tools(tri_seq *seq, char *ret_why) {
         if (seq->chat->stop_count > 0) {
             seq->text.fence = (tr_str){TRI_CALL_OPEN, strlen(TRI_CALL_OPEN)};
         }
+    } else if (err == TR_OK) {
+        const char *silence = tri_tools_silence(seq->chat);
+        seq->chat->grammar =
+            silence != NULL ? (tr_str){silence, strlen(silence)} : seq->chat->grammar;
     }
     return err;
 }

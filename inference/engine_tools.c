@@ -118,11 +118,22 @@ static void write_literal(tri_write *w, tr_str text) {
     }
 }
 
-/* Text without the tag: t0 … t10, by how much of the tag stands at its end. */
+/* Text in which neither a call nor a result begins: a rule for each part of "<tool_" that may stand
+ * at its end; t6 is up to who uses them. A model that wrote results would believe them. */
+#define TEXT_RULES                                                                                 \
+    "t0 ::= ([^<] t0 | \"<\" t1)?\n"                                                               \
+    "t1 ::= ([^<t] t0 | \"<\" t1 | \"t\" t2)?\n"                                                   \
+    "t2 ::= ([^<o] t0 | \"<\" t1 | \"o\" t3)?\n"                                                   \
+    "t3 ::= ([^<o] t0 | \"<\" t1 | \"o\" t4)?\n"                                                   \
+    "t4 ::= ([^<l] t0 | \"<\" t1 | \"l\" t5)?\n"                                                   \
+    "t5 ::= ([^<_] t0 | \"<\" t1 | \"_\" t6)?\n"
+static const char text_alone[] = "root ::= t0\n" TEXT_RULES "t6 ::= ([^<cr] t0 | \"<\" t1)?\n";
+
+/* Text that the opening tag of a call ends. */
 static void write_text(tri_write *w) {
-    static const char tag[] = TRI_CALL_OPEN;
-    tri_write_text(w, "t0 ::= ([^<] t0 | \"<\" t1)?\n");
-    for (size_t i = 1; i < sizeof tag - 1; i++) {
+    static const char tag[] = TRI_CALL_OPEN, common[] = "<tool_";
+    tri_write_text(w, TEXT_RULES "t6 ::= ([^<cr] t0 | \"<\" t1 | \"c\" t7)?\n");
+    for (size_t i = sizeof common; i < sizeof tag - 1; i++) {
         bool last = i + 1 == sizeof tag - 1;
         tri_write_format(w, "t%zu ::= ([^<%c] t0 | \"<\" t1 | \"%c\" ", i, tag[i], tag[i]);
         if (last) {
@@ -322,6 +333,14 @@ tr_err tri_tools_new(const tr_chat *chat, tri_tools **ret, char *ret_why) {
     tri_calls_init(&tools->calls, tools->names, tools->count);
     *ret = tools;
     return TR_OK;
+}
+
+const char *tri_tools_silence(const tr_chat *chat) {
+    bool knows = false;
+    for (size_t i = 0; i < chat->turn_count; i++) {
+        knows = knows || chat->turns[i].call_count > 0;
+    }
+    return knows && chat->grammar.ptr == NULL && chat->schema.ptr == NULL ? text_alone : NULL;
 }
 
 void tri_tools_free(tri_tools *tools) {

@@ -39,6 +39,9 @@ typedef struct tri_tools {
  * TR_ERR_INVALID, TR_ERR_UNSUPPORTED: `ret_why` (>= TR_ENGINE_WHY_size) says what is wrong. */
 TR_MUST_USE tr_err tri_tools_new(const tr_chat *chat, tri_tools **ret, char *ret_why);
 void tri_tools_free(tri_tools *tools);
+/* Where tri_tools_new gave NULL: the grammar that keeps a model, which has seen its earlier calls,
+ * from writing more of them as text; static. NULL = none is needed. */
+const char *tri_tools_silence(const tr_chat *chat);
 
 /* Reads on in the text that waits, up to `size` bytes, until there is a piece that grows no more.
  * `ended`: nothing comes behind them. */

@@ -87,9 +87,9 @@ static bool answers(const tr_turn *result, const tr_tool_call_part *call) {
 
 static void write_result(tri_write *w, const tr_turn *turn) {
     tri_write_text(w, w->size > 0 ? "\n" : "");
-    tri_write_text(w, "<tool_response>\n");
+    tri_write_text(w, TRI_RESULT_OPEN "\n");
     write_parts(w, turn);
-    tri_write_text(w, "\n</tool_response>");
+    tri_write_text(w, "\n" TRI_RESULT_CLOSE);
 }
 
 /* The tool turns from `first` on; *ret_end is behind them. */

@@ -81,33 +81,6 @@ static void write_int(tr_jsonw *w, const char *name, int64_t value, int64_t abse
     }
 }
 
-/* One of the three words, or a tool's name. */
-static void write_tool_choice(tr_jsonw *w, const tr_options *o) {
-    const char *choice = o->tool_choice;
-    if (o->one_tool_call) {
-        tr_jsonw_name(w, "parallel_tool_calls");
-        tr_jsonw_bool(w, false);
-    }
-    if (choice == NULL) {
-        return;
-    }
-    tr_jsonw_name(w, "tool_choice");
-    if (strcmp(choice, "auto") == 0 || strcmp(choice, "none") == 0 ||
-        strcmp(choice, "required") == 0) {
-        tr_jsonw_text(w, choice);
-        return;
-    }
-    tr_jsonw_open(w, '{');
-    tr_jsonw_name(w, "type");
-    tr_jsonw_text(w, "function");
-    tr_jsonw_name(w, "function");
-    tr_jsonw_open(w, '{');
-    tr_jsonw_name(w, "name");
-    tr_jsonw_text(w, choice);
-    tr_jsonw_close(w, '}');
-    tr_jsonw_close(w, '}');
-}
-
 static void write_own(tr_jsonw *w, const tr_options *o) {
     write_double(w, "temperature", o->temperature);
     write_double(w, "top_p", o->top_p);
@@ -130,7 +103,10 @@ static void write_own(tr_jsonw *w, const tr_options *o) {
         tr_jsonw_name(w, "grammar");
         tr_jsonw_text(w, o->grammar);
     }
-    write_tool_choice(w, o);
+    if (o->one_tool_call) {
+        tr_jsonw_name(w, "parallel_tool_calls");
+        tr_jsonw_bool(w, false);
+    }
     if (o->json_schema != NULL) {
         tr_jsonw_name(w, "response_format");
         tr_jsonw_open(w, '{');
@@ -167,7 +143,7 @@ static tr_err parse_object(const char *option, const char *text, tr_json **ret) 
 }
 
 /* A name that is already said would make the body ambiguous. */
-static tr_err merge_extra(tri_buffer *own, const tr_json_value *extra) {
+static tr_err merge_extra(tri_buffer *own, const tr_json_value *extra, bool choice) {
     static const char *const taken[] = {"messages", "tools", "input", "stream"};
     tr_json *said = NULL;
     tr_err err = tr_json_parse((const char *)own->data, own->size, &said, NULL);
@@ -179,7 +155,8 @@ static tr_err merge_extra(tri_buffer *own, const tr_json_value *extra) {
     for (const tr_json_value *at = tr_json_first(extra); at != NULL && err == TR_OK;
          at = tr_json_next(at)) {
         tr_str name = tr_json_name(at);
-        bool twice = tr_json_get(tr_json_root(said), name.ptr) != NULL;
+        bool twice = tr_json_get(tr_json_root(said), name.ptr) != NULL ||
+                     (choice && strcmp(name.ptr, "tool_choice") == 0);
         for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
             twice = twice || strcmp(name.ptr, taken[i]) == 0;
         }
@@ -228,7 +205,8 @@ static tr_err render(tr_request *request, const tr_options *o) {
     }
     free(text);
     if (err == TR_OK && extra != NULL) {
-        err = merge_extra(&own, tr_json_root(extra));
+        request->extra_choice = tr_json_get(tr_json_root(extra), "tool_choice") != NULL;
+        err = merge_extra(&own, tr_json_root(extra), request->choice.size > 0);
     }
     tr_json_free(extra);
     if (err == TR_OK && own.size > 2) {
@@ -267,6 +245,7 @@ tr_err tri_request_options(tr_request *request, const tr_options *options) {
     err = err == TR_OK ? copy_name("model", o.model, TR_NAME_max, &request->target) : err;
     err = err == TR_OK ? copy_name("provider", o.provider, TR_NAME_max, &request->provider) : err;
     err = err == TR_OK ? copy_name("base_url", o.base_url, TR_URL_max, &request->base_url) : err;
+    err = err == TR_OK ? tr_request_tool_choice(request, o.tool_choice) : err;
     err = err == TR_OK ? render(request, &o) : err;
     if (err != TR_OK) {
         return err;

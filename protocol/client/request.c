@@ -65,6 +65,7 @@ void tr_request_free(tr_request *request) {
     }
     free(request->turns);
     tri_buffer_fini(&request->fields);
+    tri_buffer_fini(&request->choice);
     tri_buffer_fini(&request->tools);
     free(request->target);
     free(request->provider);
@@ -191,6 +192,36 @@ tr_err tr_request_tools_json(tr_request *request, const char *json) {
     return err;
 }
 
+/* One of the three words, or a tool's name. */
+static tr_err add_choice(tri_buffer *json, const char *choice) {
+    if (strcmp(choice, "auto") == 0 || strcmp(choice, "none") == 0 ||
+        strcmp(choice, "required") == 0) {
+        return tri_json_string(json, choice);
+    }
+    tr_err err = tri_add(json, "{\"type\":\"function\",\"function\":{\"name\":");
+    err = err == TR_OK ? tri_json_string(json, choice) : err;
+    return err == TR_OK ? tri_add(json, "}}") : err;
+}
+
+tr_err tr_request_tool_choice(tr_request *request, const char *choice) {
+    if (request->extra_choice) {
+        return tri_say(TR_ERR_INVALID, "The option extra_json has the tool_choice already.");
+    }
+    if (choice != NULL && (choice[0] == '\0' || strlen(choice) > TR_NAME_max)) {
+        return tri_say(TR_ERR_INVALID, "The option tool_choice takes \"auto\", \"none\", "
+                                       "\"required\", or a tool's name of 1 to 255 bytes.");
+    }
+    tri_buffer json = {0};
+    tr_err err = choice != NULL ? add_choice(&json, choice) : TR_OK;
+    if (err != TR_OK) {
+        tri_buffer_fini(&json);
+        return err;
+    }
+    tri_buffer_fini(&request->choice);
+    request->choice = json;
+    return TR_OK;
+}
+
 tr_err tr_request_tool_result(tr_request *request, const char *call_id, const char *text) {
     if (call_id == NULL || text == NULL) {
         return tri_say(TR_ERR_INVALID, "A tool's result needs its call's id and a text.");
@@ -271,7 +302,11 @@ static tr_err add_turn(tri_buffer *body, const tri_turn *turn) {
 
 static tr_err finish_body(const tr_request *request, tri_buffer *body) {
     tr_err err = TR_OK;
-    if (request->fields.size > 0) {
+    if (request->choice.size > 0) {
+        err = tri_add(body, ",\"tool_choice\":");
+        err = err == TR_OK ? tri_buffer_add(body, request->choice.data, request->choice.size) : err;
+    }
+    if (err == TR_OK && request->fields.size > 0) {
         err = tri_add(body, ",");
         err = err == TR_OK ? tri_buffer_add(body, request->fields.data, request->fields.size) : err;
     }

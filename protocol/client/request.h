@@ -21,6 +21,8 @@ struct tr_request {
     tr_submit head;                     /* limits, window, flags, priority */
     bool forget;
     tri_buffer fields; /* the options' and extra_json's members, with commas between */
+    bool extra_choice; /* extra_json has the tool_choice */
+    tri_buffer choice; /* tool_choice as JSON, or empty */
     tri_buffer tools;
     tri_turn *turns;
     size_t turn_count;

@@ -152,6 +152,11 @@ TR_MUST_USE tr_err tr_request_tool(tr_request *request, const char *name, const 
 /* The same as JSON, `{"type":"function","function":{…}}` or an array of such: as it is written, so
  * with the provider's own fields ("strict", "cache_control"). TR_ERR_INVALID, TR_ERR_NOMEM. */
 TR_MUST_USE tr_err tr_request_tools_json(tr_request *request, const char *json);
+/* Replaces tr_options.tool_choice from the next time on that `request` is sent, and changes nothing
+ * of what runs: "required" for the first turn, NULL (the model decides) for the answer. `choice` is
+ * copied. TR_ERR_INVALID ("", too long, or extra_json has a tool_choice): the old one stays;
+ * TR_ERR_NOMEM. That there is no such tool is said when it is sent. */
+TR_MUST_USE tr_err tr_request_tool_choice(tr_request *request, const char *choice);
 /* Appends what a tool gave for the call `call_id`. */
 TR_MUST_USE tr_err tr_request_tool_result(tr_request *request, const char *call_id,
                                           const char *text);

@@ -1,7 +1,10 @@
 /*
  * A model that uses tools: the answer is streamed, the model calls get_weather for several cities
  * at once, the program gives it the results, and the model answers with them. What a real program
- * changes is `get_weather` and the list of tools. Usage: weather [MODEL [QUESTION]].
+ * changes is `get_weather` and the list of tools. The first turn must call, since a small model
+ * would not do it by itself; then the model chooses, so that it can answer.
+ * Usage: weather [MODEL [QUESTION [CHOICE]]], CHOICE "auto" where a first turn cannot be told to
+ * call (Ollama).
  */
 #include <stdio.h>
 #include <string.h>
@@ -37,9 +40,12 @@ static tr_err print_answer(tr_stream *stream) {
 }
 
 /* The model's turn goes back as it came (some providers want their own fields again), then a result
- * for each call. */
+ * for each call. Were the next turn forced to call as well, it would never answer. */
 static tr_err give_results(tr_request *request, const tr_result *answer) {
-    tr_err err = tr_request_answer(request, answer);
+    tr_err err = tr_request_tool_choice(request, NULL);
+    if (err == TR_OK) {
+        err = tr_request_answer(request, answer);
+    }
     for (size_t i = 0; err == TR_OK && i < tr_result_tool_calls(answer); i++) {
         tr_tool_call call = tr_result_tool_call(answer, i);
         err = tr_request_tool_result(request, call.id, get_weather(call.arguments_json));
@@ -69,6 +75,8 @@ int main(int argc, char **argv) {
     tr_request *request = NULL;
     tr_options options = TR_OPTIONS_INIT;
     options.model = argc > 1 ? argv[1] : NULL;
+    options.tool_choice = argc > 3 ? argv[3] : "required";
+    options.system = "Answer in one short sentence, with what the tools say.";
     options.max_tokens = 256;
     tr_err err = tr_client_open(NULL, &client);
     if (err == TR_OK) {

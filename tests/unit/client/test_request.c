@@ -200,6 +200,56 @@ static void tools_and_how_to_choose_them_travel_as_they_were_written(void) {
     }
 }
 
+/* The body's JSON holds `text`, or does not. */
+static void body_says(const tr_request *request, const char *text, bool does) {
+    char *json = NULL;
+    MUST(tr_request_json(request, &json));
+    CU_ASSERT_EQUAL(strstr(json, text) != NULL, does);
+    tr_memory_free(json);
+}
+
+static void the_choice_of_tools_may_differ_between_two_turns(void) {
+    static const char named[] =
+        "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"a\\\"b\"}}";
+    tr_options options = TR_OPTIONS_INIT;
+    tr_request *request = NULL;
+    options.tool_choice = "required";
+    options.max_tokens = 9;
+    MUST(tr_request_new(&options, &request));
+    MUST(tr_request_text(request, "user", "hi"));
+    MUST(tr_request_tool(request, "a\"b", NULL, NULL));
+    body_says(request, "\"tool_choice\":\"required\"", true);
+    MUST(tr_request_tool_choice(request, "a\"b"));
+    body_says(request, named, true);
+    body_says(request, "required", false);
+    CU_ASSERT_EQUAL(tr_request_tool_choice(request, ""), TR_ERR_INVALID);
+    SAYS(tr_client_error(), "tool_choice");
+    CU_ASSERT_EQUAL(tr_request_tool_choice(request, "\xff"), TR_ERR_INVALID);
+    body_says(request, named, true); /* the old one stays */
+    MUST(tr_request_tool_choice(request, NULL));
+    body_says(request, "tool_choice", false);
+    body_says(request, "\"max_tokens\":9", true);
+    MUST(tr_request_tool_choice(request, "none"));
+    tr_chat *chat = chat_of(request);
+    CU_ASSERT_TRUE(is(chat->tool_choice, "\"none\""));
+    tr_chat_free(chat);
+    tr_request_free(request);
+}
+
+static void a_choice_in_extra_json_is_the_only_one(void) {
+    tr_options options = TR_OPTIONS_INIT;
+    tr_request *request = NULL;
+    options.extra_json = "{\"tool_choice\":\"required\"}";
+    MUST(tr_request_new(&options, &request));
+    MUST(tr_request_text(request, "user", "hi"));
+    CU_ASSERT_EQUAL(tr_request_tool_choice(request, "auto"), TR_ERR_INVALID);
+    SAYS(tr_client_error(), "extra_json");
+    body_says(request, "\"tool_choice\":\"required\"", true);
+    tr_request_free(request);
+    options.tool_choice = "auto";
+    refused(options, "tool_choice");
+}
+
 static void tools_and_their_results_arrive(void) {
     tr_request *request = NULL;
     MUST(tr_request_new(NULL, &request));
@@ -265,6 +315,8 @@ int main(void) {
     CU_ADD_TEST(suite, an_older_struct_is_taken);
     CU_ADD_TEST(suite, tools_and_their_results_arrive);
     CU_ADD_TEST(suite, tools_and_how_to_choose_them_travel_as_they_were_written);
+    CU_ADD_TEST(suite, the_choice_of_tools_may_differ_between_two_turns);
+    CU_ADD_TEST(suite, a_choice_in_extra_json_is_the_only_one);
     CU_ADD_TEST(suite, images_travel_inside);
     return finish_tests();
 }

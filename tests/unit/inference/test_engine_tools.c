@@ -2,6 +2,7 @@
  * Tools with the engine on tiny models: what the model is told, that a call it must make is whole
  * and valid whatever its weights say, and that a stream of calls resumes from any of its DELTAs.
  */
+#include "inference/engine_tools.h"
 #include "tests/unit/inference/engine_rig.h"
 
 #define TOOL(name, schema)                                                                         \
@@ -194,6 +195,36 @@ static void with_none_the_model_is_told_of_no_tool(void) {
     rig_close(&r);
 }
 
+/* What tri_tools_silence says of a chat: 1 = there is a grammar. */
+static int silenced(const char *json) {
+    tr_chat *chat = NULL;
+    char why[256] = "";
+    CU_ASSERT_EQUAL_FATAL(tr_chat_parse(TR_OP_CHAT, json, strlen(json), &chat, why, sizeof why),
+                          TR_OK);
+    int is = tri_tools_silence(chat) != NULL;
+    tr_chat_free(chat);
+    return is;
+}
+
+static void with_none_earlier_calls_are_not_written_again(void) {
+#define HISTORY                                                                                    \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":"    \
+    "null,"                                                                                        \
+    "\"tool_calls\":[{\"id\":\"c\",\"type\":\"function\",\"function\":{\"name\":\"look\","         \
+    "\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"b\"}]"
+    CU_ASSERT_EQUAL(silenced(HISTORY "}"), 1);
+    CU_ASSERT_EQUAL(silenced("{" ASK ",\"tool_choice\":\"none\"}"), 0);
+    CU_ASSERT_EQUAL(silenced(HISTORY ",\"grammar\":\"root ::= [a-z]\"}"), 0);
+    CU_ASSERT_EQUAL(silenced(HISTORY ",\"response_format\":{\"type\":\"json_schema\","
+                                     "\"json_schema\":{\"name\":\"a\",\"schema\":{}}}}"),
+                    0);
+    rig_stream s = check_every_cut(TR_TINY_RANDOM, HISTORY "," TOOLS ",\"tool_choice\":\"none\","
+                                                           "\"temperature\":1,\"seed\":6,"
+                                                           "\"max_tokens\":100}");
+    CU_ASSERT_EQUAL(s.calls, 0);
+    CU_ASSERT_TRUE(s.plain > 0);
+}
+
 static void credit_of_one_message_at_a_time_changes_nothing(void) {
     static const char json[] = FORCED "\"seed\":1,\"max_tokens\":200}";
     rig r;
@@ -250,6 +281,7 @@ int main(void) {
         T(call_cut_short_before_its_name_is_text),
         T(stop_string_inside_a_call_ends_nothing),
         T(with_none_the_model_is_told_of_no_tool),
+        T(with_none_earlier_calls_are_not_written_again),
         T(credit_of_one_message_at_a_time_changes_nothing),
         T(what_cannot_be_is_refused_with_a_sentence),
         CU_TEST_INFO_NULL,
