@@ -41,6 +41,8 @@ void door_say_as_recorded(door_run *run);
 void door_run_fini(door_run *run);
 /* What the server will say. */
 void door_arm(replay_server *server, size_t slot, const door_run *run);
+/* And then, at the next request. */
+void door_arm_next(replay_server *server, size_t slot, const door_run *run);
 /* NULL, or what is wrong with what the server was asked. */
 const char *door_request_wrong(const replay_request *request, const door_run *run);
 /* Takes the provider's name and status from a failure's sentence: what is left are the server's

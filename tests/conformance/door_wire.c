@@ -258,6 +258,11 @@ static void add_chunk(text *wire, const char *bytes, size_t size) {
 }
 
 void door_arm(replay_server *server, size_t slot, const door_run *run) {
+    replay_server_clear(server, slot);
+    door_arm_next(server, slot, run);
+}
+
+void door_arm_next(replay_server *server, size_t slot, const door_run *run) {
     const text *body = &run->exchange->body;
     bool bytes = run->way.kind == DOOR_BYTES;
     bool chunked = bytes || run->stream;
@@ -304,7 +309,6 @@ void door_arm(replay_server *server, size_t slot, const door_run *run) {
                             .pieces = cuts.count == 0 ? NULL : cuts.sizes,
                             .piece_count = cuts.count,
                             .end = run->cut ? REPLAY_CLOSE : REPLAY_KEEP};
-    replay_server_clear(server, slot);
     replay_server_add(server, slot, &script);
     free(wire.bytes);
     free(cuts.sizes);
