@@ -74,11 +74,11 @@ typedef struct tri_call {
     uint32_t token_count, token_room;
     uint32_t seq_at_attempt; /* `seq` when the attempt began */
     uint64_t said_bytes;     /* of text, reasoning and arguments, by this attempt */
-    bool estimated;          /* a part of the usage is, since a backend did not tell it */
     uint32_t barren;         /* workers that died in a row without a new token */
     uint32_t resumes;
     uint32_t model; /* whose tokens these are: tr_granted */
     bool untracked; /* something went out that no other worker could go on from */
+    bool estimated; /* a part of the usage is, since a backend did not tell it */
     uint64_t submitted_us, progress_us, starved_us, first_token_us;
     uint32_t queue_ms;
     /* how the attempt ended, for its gate */

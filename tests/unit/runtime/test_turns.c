@@ -146,8 +146,8 @@ typedef struct waiter {
     uint32_t aisle;
     uint32_t lane;
     uint32_t client;
-    uint64_t came;
     bool waits;
+    uint64_t came;
 } waiter;
 
 static waiter waiters[WAITERS];
