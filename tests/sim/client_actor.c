@@ -91,7 +91,11 @@ static tr_err submit(tr_self *self, client *c, request *r, tr_op op, const char 
     tr_submit head = {.op = (uint8_t)op,
                       .credit_messages = (uint32_t)r->credit_messages,
                       .credit_bytes = (uint32_t)r->credit_bytes};
-    const char *target = r->local ? "tiny" : r->pair ? "pair" : r->paced ? "paced/x" : "fast";
+    static const char *const paced[TR_WORLD_PACED] = {"paced/x", "paced/y", "paced/z"};
+    const char *target = r->local   ? "tiny"
+                         : r->pair  ? "pair"
+                         : r->paced ? paced[r->ref % TR_WORLD_PACED]
+                                    : "fast";
     tr_submit_view view = {.target = {target, strlen(target)}};
     tr_msg *msg = tr_msg_submit(&head, &view, bytes);
     return send(self, c, msg, r->ref);

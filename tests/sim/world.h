@@ -17,6 +17,7 @@
 #define TR_WORLD_WORKER_URL "ipc:///world-workers"
 #define TR_WORLD_PROCESSES_max 64
 #define TR_WORLD_BURST_max 4
+#define TR_WORLD_PACED 3 /* models of the provider "paced": "x", "y", "z" */
 
 typedef struct tr_world tr_world;
 
@@ -54,7 +55,11 @@ struct tr_world {
     uint32_t deaths_left, hangs_left; /* that may still happen by chance */
     uint32_t deaths, resumes;         /* that happened */
     uint32_t sequences_held;
-    /* the provider "paced" (paced_actor.h) */
+    /* the provider "paced" (paced_actor.h), and its models */
+    struct {
+        uint64_t told_us, before_us; /* when it was told last what is left of it, and before */
+        uint64_t until_us;           /* nothing is, until then; 0 = something is */
+    } paced[TR_WORLD_PACED];
     uint32_t pace_us, pace_burst;
     uint64_t starts[TR_WORLD_BURST_max]; /* the last so many, in a ring */
     uint32_t start_count;
