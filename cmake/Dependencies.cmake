@@ -4,6 +4,7 @@ find_package(Threads REQUIRED)
 pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl>=7.88)
 pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET libcjson)
 pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
+pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl>=3.0)
 
 # Debian's NNG ships neither a .pc file nor a static archive that its CMake files can find reliably.
 find_path(NNG_INCLUDE_DIR nng/nng.h REQUIRED)

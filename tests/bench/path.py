@@ -5,8 +5,10 @@ import json
 import os
 import resource
 import statistics
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
@@ -17,15 +19,19 @@ median = statistics.median
 
 
 class Mock:
-    """A troupe-mock of its own."""
+    """A troupe-mock of its own, with TLS by a certificate that it makes when it is told so."""
 
-    def __init__(self, build):
-        self.process = subprocess.Popen([f"{build}/bin/troupe-mock", "--die-with-parent"], stdout=subprocess.PIPE, text=True)
+    def __init__(self, build, tls=False):
+        self.folder = tempfile.TemporaryDirectory(prefix="troupe-bench-mock-")
+        self.cert = self.folder.name + "/mock.pem" if tls else None
+        more = ["--tls", self.cert] if tls else []
+        self.process = subprocess.Popen([f"{build}/bin/troupe-mock", "--die-with-parent", *more], stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().split()[-1]
 
     def stats(self):
         # A connection of its own closes with the answer, and is not counted.
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(self.url[:-3] + "/stats") as answer:
+        trusts = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self.cert))
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), trusts).open(self.url[:-3] + "/stats") as answer:
             return json.load(answer)
 
     def cpu_ms(self):
@@ -34,16 +40,17 @@ class Mock:
     def stop(self):
         self.process.terminate()
         self.process.wait(timeout=20)
+        self.folder.cleanup()
 
 
 class Path:
     """A mock, a daemon that knows it as provider "mock", and the programs that ask."""
 
-    def __init__(self, o, url=None, environment=None, more=""):
+    def __init__(self, o, tls=False, more=""):
         self.build = o.build
-        self.mock = Mock(o.build)
-        config = f"providers: {{mock: {{kind: openai-compatible, base_url: '{url or self.mock.url}', at_once: 65536{more}}}}}\n"
-        self.daemon = Daemon(o.build, config, environment)
+        self.mock = Mock(o.build, tls)
+        config = f"providers: {{mock: {{kind: openai-compatible, base_url: '{self.mock.url}', at_once: 65536{more}}}}}\n"
+        self.daemon = Daemon(o.build, config, {"SSL_CERT_FILE": self.mock.cert} if tls else None)
 
     def path(self, what, plan, first, second, check=True):
         return self.run("bench_path", what, self.daemon.url, f"mock/mock:{plan}", first, second, check)
@@ -160,17 +167,19 @@ def hold_open(path, count, goal, name):
     each = (full - fresh) / count
     say(False, bench=name, streams=count, open=line["open"], seconds=line["seconds"], kib_each=round(each, 1), goal=goal,
         met=line["open"] == count and each <= goal)
-    say(bench=name + " afterwards", fresh_mib=round(fresh / 1024, 1), full_mib=round(full / 1024, 1),
+    say(False, bench=name + " afterwards", fresh_mib=round(fresh / 1024, 1), full_mib=round(full / 1024, 1),
         after_mib=round(after / 1024, 1), ratio=round(after / fresh, 2), goal=1.2, met=after <= 1.2 * fresh,
-        closed_seconds=round(closed, 2), used=path.limiter()["used"])
+        closed_seconds=round(closed, 2), used=path.limiter()["used"],
+        resumed=path.mock.stats()["resumed"])
 
 
 def measure_open(o):
-    path = Path(o)
-    try:
-        hold_open(path, 500 if o.short else 9000, 32, "open")
-    finally:
-        path.stop()
+    for name, tls, goal in (("open", False, 32), ("open tls", True, 96)):
+        path = Path(o, tls)
+        try:
+            hold_open(path, 500 if o.short else 9000, goal, name)
+        finally:
+            path.stop()
 
 
 def measure_storm(o):

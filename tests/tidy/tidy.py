@@ -41,6 +41,7 @@ DOORS = [
     ("gguf.h", ["inference/engine*.[ch]"]),
     ("yaml.h", ["tools/*config*.[ch]"]),
     ("*cJSON*.h", ["protocol/json*.c"]),
+    ("openssl/*", ["tools/mock/tls.[ch]"]),
     ("CUnit/*", []),
 ]
 

@@ -38,6 +38,11 @@ mock_conn *mock_conn_new(mock_server *server, int fd) {
     }
     conn->server = server;
     conn->fd = fd;
+    if (server->tls != NULL && (conn->session = mock_session_new(server->tls, fd)) == NULL) {
+        close(fd);
+        free(conn);
+        return NULL;
+    }
     conn->due_us = CONN_NEVER;
     server->stats.connections++;
     server->stats.accepted++;
@@ -53,6 +58,7 @@ void mock_conn_free(mock_conn *conn) {
             conn->server->stats.last_abort_us = conn->left_us;
         }
     }
+    mock_session_free(conn->session);
     close(conn->fd);
     mock_request_fini(&conn->request);
     free(conn->whole);
@@ -90,7 +96,18 @@ static uint64_t slow_read(const mock_conn *conn) {
     return plan.slow_read;
 }
 
-void mock_conn_readable(mock_conn *conn, uint64_t now_us) {
+static ssize_t receive(mock_conn *conn, char *to, size_t room) {
+    ssize_t got = conn->session == NULL ? read(conn->fd, to, room)
+                                        : mock_session_read(conn->session, to, room);
+    if (got > 0 && !conn->heard) {
+        bool resumed = conn->session != NULL && mock_session_resumed(conn->session);
+        conn->server->stats.resumed += resumed ? 1 : 0;
+        conn->heard = true;
+    }
+    return got;
+}
+
+static void read_some(mock_conn *conn, uint64_t now_us) {
     uint64_t slow = slow_read(conn);
     if (conn->in_size + 4097 > conn->in_room) {
         size_t room = conn->in_room == 0 ? 8192 : conn->in_room * 2;
@@ -104,7 +121,7 @@ void mock_conn_readable(mock_conn *conn, uint64_t now_us) {
     }
     size_t room = conn->in_room - conn->in_size - 1;
     room = slow < room ? (size_t)slow : room;
-    ssize_t got = read(conn->fd, conn->in + conn->in_size, room == 0 ? 1 : room);
+    ssize_t got = receive(conn, conn->in + conn->in_size, room == 0 ? 1 : room);
     if (got <= 0) {
         conn->left_us = now_us;
         conn->failed = conn->failed || got == 0 || (errno != EAGAIN && errno != EINTR);
@@ -133,6 +150,13 @@ void mock_conn_readable(mock_conn *conn, uint64_t now_us) {
     } else {
         *blank = '\r';
     }
+}
+
+void mock_conn_readable(mock_conn *conn, uint64_t now_us) {
+    do {
+        read_some(conn, now_us);
+    } while (conn->session != NULL && !conn->failed && mock_conn_wants_in(conn) &&
+             mock_session_pending(conn->session));
 }
 
 /* The value of a header, up to the end of its line. */
@@ -226,15 +250,16 @@ static void handle_request(mock_conn *conn, char *head, size_t head_size, tr_str
     if (conn->quiet) {
         const mock_stats *stats = &conn->server->stats;
         char *text = NULL;
-        int size = asprintf(
-            &text,
-            "{\"requests\":%llu,\"active\":%llu,\"connections\":%llu,"
-            "\"completed\":%llu,\"aborted\":%llu,\"accepted\":%llu,"
-            "\"bytes\":%llu,\"last_abort_us\":%llu}\n",
-            (unsigned long long)stats->requests, (unsigned long long)stats->active,
-            (unsigned long long)stats->connections - 1, (unsigned long long)stats->completed,
-            (unsigned long long)stats->aborted, (unsigned long long)stats->accepted,
-            (unsigned long long)stats->bytes, (unsigned long long)stats->last_abort_us);
+        int size =
+            asprintf(&text,
+                     "{\"requests\":%llu,\"active\":%llu,\"connections\":%llu,"
+                     "\"completed\":%llu,\"aborted\":%llu,\"accepted\":%llu,"
+                     "\"bytes\":%llu,\"last_abort_us\":%llu,\"resumed\":%llu}\n",
+                     (unsigned long long)stats->requests, (unsigned long long)stats->active,
+                     (unsigned long long)stats->connections - 1,
+                     (unsigned long long)stats->completed, (unsigned long long)stats->aborted,
+                     (unsigned long long)stats->accepted, (unsigned long long)stats->bytes,
+                     (unsigned long long)stats->last_abort_us, (unsigned long long)stats->resumed);
         answer(conn, 200, size < 0 ? NULL : text);
         return;
     }
@@ -399,7 +424,10 @@ static void flush(mock_conn *conn) {
         size_t size = conn->out_size - conn->out_at;
         size_t split = (size_t)conn->request.plan.split;
         size = split > 0 && size > split ? split : size;
-        ssize_t sent = send(conn->fd, conn->out + conn->out_at, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        const char *from = conn->out + conn->out_at;
+        ssize_t sent = conn->session == NULL
+                           ? send(conn->fd, from, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                           : mock_session_send(conn->session, from, size);
         if (sent < 0) {
             conn->failed = conn->failed || (errno != EAGAIN && errno != EINTR);
             return;

@@ -7,12 +7,14 @@
 #include "tools/mock/answer.h"
 #include "tools/mock/lmstudio.h"
 #include "tools/mock/server.h"
+#include "tools/mock/tls.h"
 
 #define CONN_NEVER UINT64_MAX
 
 typedef struct mock_stats {
     uint64_t requests, completed, aborted, accepted, bytes;
     uint64_t active, connections;
+    uint64_t resumed;       /* TLS sessions that went on from an earlier one */
     uint64_t last_abort_us; /* on the monotonic clock, which tests on the same machine share */
 } mock_stats;
 
@@ -27,6 +29,7 @@ typedef struct mock_seen {
 } mock_seen;
 
 typedef struct mock_server {
+    mock_tls *tls; /* NULL = plain HTTP */
     const mock_options *options;
     mock_stats stats;
     uint64_t arrivals_us[MOCK_ARRIVALS_max]; /* the first stats.requests of them */
@@ -52,6 +55,8 @@ typedef enum mock_stage {
 typedef struct mock_conn {
     mock_server *server;
     int fd;
+    mock_session *session; /* NULL = plain */
+    bool heard;            /* something of it was read: the handshake is over */
     /* server.c's */
     size_t place;    /* in the heap */
     uint32_t events; /* that the socket is watched for */
@@ -79,7 +84,7 @@ typedef struct mock_conn {
 mock_conn *mock_conn_new(mock_server *server, int fd);
 /* Counts an unfinished answer as aborted. Closes the socket. */
 void mock_conn_free(mock_conn *conn);
-/* The socket may be read; the peer left. */
+/* The socket may be read, or the peer left. */
 void mock_conn_readable(mock_conn *conn, uint64_t now_us);
 /* Does what is due and writes what can be written. False: free it. */
 bool mock_conn_advance(mock_conn *conn, uint64_t now_us);

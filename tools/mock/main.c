@@ -14,8 +14,9 @@
 
 static void help(FILE *out) {
     fprintf(out,
-            "usage: troupe-mock [--port N] [--key KEY] [--plan PLAN] [--die-with-parent]\n"
-            "                   [--load-time TIME] [--crash-loading] [--crash-after N]\n"
+            "usage: troupe-mock [--port N] [--tls FILE] [--key KEY] [--plan PLAN]\n"
+            "                   [--die-with-parent] [--load-time TIME] [--crash-loading] "
+            "[--crash-after N]\n"
             "                   [--hang-after N] [--ignore-port] [--once FILE]\n"
             "\n"
             "Serves OpenAI's chat completions (streamed and not), embeddings and models, and\n"
@@ -26,6 +27,8 @@ static void help(FILE *out) {
             "A header \"X-Mock: PLAN\" or a query \"?mock=PLAN\" does the same, --plan for all.\n"
             "\n"
             "  --port N            listen there (otherwise on any free port)\n"
+            "  --tls FILE          speak TLS with the certificate and key in FILE, which is made\n"
+            "                      when there is none; SSL_CERT_FILE=FILE trusts it\n"
             "  --key KEY           answer 401 to requests without this key\n"
             "  --plan PLAN         what every request begins with\n"
             "  --die-with-parent   end when the process that started this one ends\n"
@@ -44,7 +47,8 @@ static void help(FILE *out) {
             "GET /health answers 200, or 503 while it loads, and counts as no request.\n"
             "GET /stats answers with JSON: requests, active (answers unfinished), connections,\n"
             "accepted (connections so far), completed, aborted (closed by the client in the\n"
-            "middle), last_abort_us (when, on the monotonic clock), bytes (of bodies sent).\n"
+            "middle), last_abort_us (when, on the monotonic clock), bytes (of bodies sent),\n"
+            "resumed (TLS sessions that went on from an earlier one).\n"
             "GET /arrivals answers with the times at which the first 4,096 requests came, in\n"
             "microseconds of the monotonic clock. POST /reset sets all counts to 0.\n");
 }
@@ -71,6 +75,7 @@ static bool is_first_life(const char *path) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {{"port", required_argument, NULL, 'p'},
+                                            {"tls", required_argument, NULL, 't'},
                                             {"key", required_argument, NULL, 'k'},
                                             {"plan", required_argument, NULL, 'l'},
                                             {"die-with-parent", no_argument, NULL, 'd'},
@@ -98,6 +103,9 @@ int main(int argc, char **argv) {
                 return 2;
             }
             mock.port = (uint16_t)port;
+            break;
+        case 't':
+            mock.tls = optarg;
             break;
         case 'k':
             mock.key = optarg;

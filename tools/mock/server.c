@@ -229,6 +229,10 @@ int mock_serve(const mock_options *options) {
     if (loop == NULL) {
         return 1;
     }
+    if (options->tls != NULL && (loop->server.tls = mock_tls_new(options->tls)) == NULL) {
+        free(loop);
+        return 1;
+    }
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -246,7 +250,8 @@ int mock_serve(const mock_options *options) {
     int status = 1;
     if (loop->listen_fd >= 0 && loop->signal_fd >= 0 && loop->epoll_fd >= 0 &&
         watch(loop, loop->listen_fd, 0) && watch(loop, loop->signal_fd, 1)) {
-        printf("listening on http://127.0.0.1:%u/v1\n", (unsigned)port);
+        printf("listening on %s://127.0.0.1:%u/v1\n", options->tls == NULL ? "http" : "https",
+               (unsigned)port);
         fflush(stdout);
         status = run(loop);
     }
@@ -256,6 +261,7 @@ int mock_serve(const mock_options *options) {
     close(loop->listen_fd);
     close(loop->signal_fd);
     close(loop->epoll_fd);
+    mock_tls_free(loop->server.tls);
     free(loop);
     return status;
 }

@@ -10,6 +10,7 @@
 typedef struct mock_options {
     uint16_t port;   /* 0 = any */
     const char *key; /* NULL = none is asked for */
+    const char *tls; /* file with certificate and key; NULL = plain HTTP */
     mock_plan plan;  /* what requests begin with */
     /* As a model server that takes time to load, and fails: */
     uint64_t load_us;     /* 503 until then */
@@ -20,8 +21,8 @@ typedef struct mock_options {
     bool lives;           /* plans cannot end it */
 } mock_options;
 
-/* Binds loopback, prints "listening on http://127.0.0.1:PORT/v1" and serves until SIGTERM or
- * SIGINT. Returns the exit status. */
+/* Binds loopback, prints "listening on http://127.0.0.1:PORT/v1" (https with TLS) and serves until
+ * SIGTERM or SIGINT. Returns the exit status. */
 int mock_serve(const mock_options *options);
 
 #endif
