@@ -201,7 +201,9 @@ static tr_err check_can(const tr_engine *engine, const tr_chat *chat, char *ret_
         const tr_turn *turn = &chat->turns[i];
         for (size_t j = 0; j < turn->part_count && what == NULL; j++) {
             if (turn->parts[j].kind != TR_PART_TEXT) {
-                what = "messages: local models take text only, no images";
+                what = "messages: local models take text only, no images: name a model that sees, "
+                       "at a provider (`troupe models`) or at a server of your own "
+                       "(docs/local-models.md)";
             }
         }
     }

@@ -110,11 +110,16 @@ static tr_err take_delta(tr_decoding *decoding, const tr_json_value *root) {
 }
 
 /* Writing into the cache costs a quarter more than reading afresh, and twice as much where it shall
- * last for an hour. */
-static void take_surcharge(tr_usage_wire *to, const tr_json_value *usage) {
+ * last for an hour. The end of a stream says the sum again, but not how much of it is for an hour.
+ */
+static void take_surcharge(tri_anthropic *state, tr_usage_wire *to, const tr_json_value *usage) {
+    const tr_json_value *split = tr_json_get(usage, "cache_creation");
     uint64_t all = tri_count(usage, "cache_creation_input_tokens");
-    uint64_t hour = tri_count(tr_json_get(usage, "cache_creation"), "ephemeral_1h_input_tokens");
-    uint64_t charged = hour * 2 + ((all > hour ? all - hour : 0) * 5 + 3) / 4;
+    if (tri_is(split, TR_JSON_OBJECT)) {
+        state->cache_hour = tri_count(split, "ephemeral_1h_input_tokens");
+    }
+    uint64_t hour = state->cache_hour < all ? state->cache_hour : all;
+    uint64_t charged = hour * 2 + ((all - hour) * 5 + 3) / 4;
     if (all > 0 && charged <= UINT32_MAX) {
         to->surcharge = (uint32_t)charged;
     }
@@ -140,7 +145,7 @@ static void take_usage(tr_decoding *decoding, const tr_json_value *usage) {
         {details, "thinking_tokens", &to->reasoning},
     };
     decoding->outcome->has_usage = true;
-    take_surcharge(to, usage);
+    take_surcharge(state, to, usage);
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         if (tri_is(tr_json_get(counts[i].object, counts[i].name), TR_JSON_NUMBER)) {
             *counts[i].to = tri_count(counts[i].object, counts[i].name);

@@ -61,6 +61,7 @@ typedef struct tri_anthropic {
     uint32_t tools;          /* tool calls so far */
     size_t kept;             /* bytes of all texts above */
     uint64_t cache_creation; /* tokens written into the prompt cache */
+    uint64_t cache_hour;     /* of them, for an hour */
     bool begun;              /* message_start came */
     bool reported;           /* the opaque fields were handed on */
 } tri_anthropic;

@@ -169,6 +169,7 @@ int tri_fail_option(const tri_args *args, tr_err err) {
         {"The option extra_json", "--extra", NULL},
         {"A tool is", "--tools: a tool is", NULL},
         {"The tools are", "--tools: they are", NULL},
+        {"The image ", "--image ", NULL},
         {"The option base_url", "--base-url", NULL},
         {"The option model", "--model", NULL},
         {"The option provider", "--provider", NULL},
@@ -204,6 +205,15 @@ const char *tri_message(const tri_args *args, const tr_result *result, char *buf
     return buf;
 }
 
+/* The files are read now; one that is none is wrong usage, whatever is the matter with it. */
+static tr_err add_images(const tri_args *args, tr_request *request) {
+    tr_err err = TR_OK;
+    for (size_t i = 0; i < args->image_count && err == TR_OK; i++) {
+        err = tr_request_image(request, args->images[i]);
+    }
+    return err == TR_ERR_IO ? TR_ERR_INVALID : err;
+}
+
 tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_status) {
     tr_options options;
     tr_request *request = NULL;
@@ -219,6 +229,9 @@ tr_request *tri_request(const tri_args *args, const char *prompt, int *ret_statu
         tr_err err = tr_request_new(&options, &request);
         if (err == TR_OK) {
             err = tr_request_text(request, "user", prompt);
+        }
+        if (err == TR_OK) {
+            err = add_images(args, request);
         }
         if (err == TR_OK && tools != NULL) {
             err = tr_request_tools_json(request, tools);

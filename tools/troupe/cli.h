@@ -22,6 +22,8 @@ enum {
     TRI_EXIT_INTERRUPTED = 130,
 };
 
+#define TRI_IMAGES_max 16
+
 /* The options of all commands; each command says which it takes. */
 typedef struct tri_args {
     const char *socket;
@@ -37,6 +39,8 @@ typedef struct tri_args {
     const char *tools_file;
     const char *tool_choice;
     const char *extra;
+    const char *images[TRI_IMAGES_max];
+    size_t image_count;
     const char *stops[16];
     size_t stop_count;
     double temperature, top_p;

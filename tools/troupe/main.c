@@ -15,7 +15,7 @@
 #define CONNECTING " socket token-file ca-file json quiet"
 #define ASKING                                                                                     \
     "model provider base-url system temperature top-p max-tokens seed stop grammar schema tools "  \
-    "tool-choice extra "                                                                           \
+    "tool-choice image extra "                                                                     \
     "timeout retries hedge"
 
 const tri_command tri_commands[] = {
@@ -27,7 +27,7 @@ const tri_command tri_commands[] = {
     {"embed", "TEXT...", "embeddings, one JSON array a line",
      "model provider base-url timeout retries" CONNECTING, tri_cmd_embed},
     {"tokens", "[PROMPT...]", "count a prompt's tokens; - as for ask",
-     "model provider base-url system timeout" CONNECTING, tri_cmd_tokens},
+     "model provider base-url system image timeout" CONNECTING, tri_cmd_tokens},
     {"models", "[PROVIDER]",
      "the models there are, here (local) or at a provider, and which are loaded", CONNECTING,
      tri_cmd_models},
@@ -71,6 +71,7 @@ enum {
     SCHEMA,
     TOOLS,
     TOOL_CHOICE,
+    IMAGE,
     EXTRA,
     NO_STREAM,
     SHOW_REQUEST,
@@ -126,6 +127,10 @@ const tri_option tri_options_known[] = {
      "NAME",
      "auto, none, required, or the tool that must be called",
      NULL},
+    {{"image", WITH, NULL, IMAGE},
+     "FILE",
+     "an image beside the prompt: PNG, JPEG, GIF or WebP, or its URL; may be repeated",
+     "a file or a URL, and may be given 16 times"},
     {{"extra", WITH, NULL, EXTRA}, "JSON", "more fields for the provider, as an object", NULL},
     {{"no-stream", no_argument, NULL, NO_STREAM}, NULL, "print the answer when it is whole", NULL},
     {{"show-request", no_argument, NULL, SHOW_REQUEST},
@@ -354,6 +359,12 @@ static bool set_option(tri_args *args, int option, const char *value) {
         return true;
     case TOOL_CHOICE:
         args->tool_choice = value;
+        return true;
+    case IMAGE:
+        if (args->image_count == TRI_IMAGES_max || value[0] == '\0') {
+            return false;
+        }
+        args->images[args->image_count++] = value;
         return true;
     case EXTRA:
         args->extra = value;

@@ -513,6 +513,47 @@ static void usage_tells_what_the_cache_gave(void) {
     CU_ASSERT_STRING_EQUAL(heard, "cache_creation_input_tokens=50;");
 }
 
+/* The surcharge of an answer, streamed when `later` (the usage of its message_delta) is given. */
+static uint32_t surcharge(const char *usage, const char *later) {
+    static char answer[1024];
+    tr_outcome outcome;
+    if (later == NULL) {
+        snprintf(answer, sizeof answer,
+                 "{\"type\":\"message\",\"id\":\"i\",\"model\":\"c\",\"content\":[],"
+                 "\"stop_reason\":\"end_turn\",\"usage\":{\"input_tokens\":4,%s}}",
+                 usage);
+    } else {
+        snprintf(answer, sizeof answer,
+                 "data: {\"type\":\"message_start\",\"message\":{\"id\":\"i\",\"usage\":{%s}}}\n\n"
+                 "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},"
+                 "\"usage\":{%s}}\n\ndata: {\"type\":\"message_stop\"}\n\n",
+                 usage, later);
+    }
+    CU_ASSERT_EQUAL(decode(TR_OP_CHAT, answer, &outcome), TR_DONE);
+    return outcome.usage.surcharge;
+}
+
+/* docs.anthropic.com, Prompt caching, Pricing: 5 minutes cost 1.25 times the price, 1 hour twice.
+ */
+static void what_is_written_into_the_cache_costs_more(void) {
+#define WRITTEN "\"cache_creation_input_tokens\":1000"
+#define SPLIT(minutes, hour)                                                                       \
+    ",\"cache_creation\":{\"ephemeral_5m_input_tokens\":" minutes                                  \
+    ",\"ephemeral_1h_input_tokens\":" hour "}"
+    CU_ASSERT_EQUAL(surcharge("\"cache_read_input_tokens\":1000", NULL), 0);
+    CU_ASSERT_EQUAL(surcharge(WRITTEN, NULL), 1250);
+    CU_ASSERT_EQUAL(surcharge(WRITTEN SPLIT("1000", "0"), NULL), 1250);
+    CU_ASSERT_EQUAL(surcharge(WRITTEN SPLIT("0", "1000"), NULL), 2000);
+    CU_ASSERT_EQUAL(surcharge(WRITTEN SPLIT("600", "400"), NULL), 1550);
+    /* A stream says the split once, and the sum again at its end. */
+    CU_ASSERT_EQUAL(surcharge(WRITTEN SPLIT("0", "1000"), "\"output_tokens\":9"), 2000);
+    CU_ASSERT_EQUAL(surcharge(WRITTEN SPLIT("0", "1000"), WRITTEN ",\"output_tokens\":9"), 2000);
+    CU_ASSERT_EQUAL(surcharge(WRITTEN SPLIT("600", "400"), WRITTEN), 1550);
+    CU_ASSERT_EQUAL(surcharge(WRITTEN, WRITTEN), 1250);
+    /* More for an hour than at all cannot be. */
+    CU_ASSERT_EQUAL(surcharge(WRITTEN SPLIT("0", "5000"), NULL), 2000);
+}
+
 int main(void) {
     if (CU_initialize_registry() != CUE_SUCCESS) {
         return 1;
@@ -536,6 +577,7 @@ int main(void) {
     CU_ADD_TEST(suite, a_tool_of_the_servers_is_no_call_and_comes_back_whole);
     CU_ADD_TEST(suite, a_count_is_one_text_of_json);
     CU_ADD_TEST(suite, usage_tells_what_the_cache_gave);
+    CU_ADD_TEST(suite, what_is_written_into_the_cache_costs_more);
     CU_basic_set_mode(CU_BRM_NORMAL);
     CU_basic_run_tests();
     int failed = (int)CU_get_number_of_failures();

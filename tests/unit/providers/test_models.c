@@ -40,6 +40,12 @@ static void a_cost_counts_the_cache_as_its_vendor_does(void) {
     CU_ASSERT_TRUE(
         costs(&anthropic, (tr_usage_wire){.in = 1000000, .out = 100000, .cached = 1000000}, 1.6));
     CU_ASSERT_TRUE(costs(&anthropic, (tr_usage_wire){.in = 1000000, .surcharge = 1000000}, 2.0));
+    /* 1,000 afresh, 100,000 read at a tenth, 20,000 written for 5 minutes (as 25,000), 1,000 out.
+     */
+    tr_model_facts opus = of("anthropic", "claude-opus-4-5");
+    CU_ASSERT_TRUE(
+        costs(&opus, (tr_usage_wire){.in = 1000, .out = 1000, .cached = 100000, .surcharge = 25000},
+              0.005 + 0.05 + 0.125 + 0.025));
     tr_model_facts xai = of("xai", "grok-3");
     CU_ASSERT_TRUE(costs(&xai, (tr_usage_wire){.out = 500000, .reasoning = 500000}, 15));
 }
