@@ -552,6 +552,7 @@ static const char *complete(const char *words) {
 static void completion_knows_values(void) {
     CU_ASSERT_STRING_EQUAL(complete("as"), "ask\n");
     CU_ASSERT_STRING_EQUAL(complete("ask --mod"), "--model\n");
+    CU_ASSERT_STRING_EQUAL(complete("ask --im"), "--image\n");
     CU_ASSERT_STRING_EQUAL(complete("ask -m cha"), "chain\n");
     CU_ASSERT_STRING_EQUAL(complete("ask --model opena"),
                            "openai/ openai-compatible/ openai-responses/\n");

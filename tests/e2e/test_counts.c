@@ -176,6 +176,27 @@ static void a_count_says_whether_it_is_exact(void) {
     close_stage();
 }
 
+/* What the server lists, with what the configuration knows of it beside; else nothing is said. */
+static void models_are_listed_with_context_and_prices(void) {
+    static const char own[] =
+        "models: {openai/mock:echo: {context: 128000, output: 4096, in: 2.5, out: 10, cached: "
+        "1.25}, anthropic/mock:echo: {in: 3}}\n";
+    static const char *const lists[][5] = {{"troupe", "models", "openai", NULL},
+                                           {"troupe", "models", "anthropic", NULL},
+                                           {"troupe", "models", "openai", "--json", NULL}};
+    char out[8192];
+    open_stage(own);
+    CU_ASSERT_EQUAL(tr_stage_run(lists[0], out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(out, "openai/mock:echo context=128000 output=4096 $in=2.5 $out=10 $cached=1.25\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "openai/mock:\n")); /* nobody knows */
+    CU_ASSERT_EQUAL(tr_stage_run(lists[1], out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "anthropic/mock:echo $in=3\n"));
+    CU_ASSERT_EQUAL(tr_stage_run(lists[2], out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"facts\":{\"mock:echo\":{\"context\":128000,"));
+    close_stage();
+}
+
 /* The answer's cost is that of the configured price, and a reload changes it. */
 static void a_cost_is_reckoned_with_the_prices_in_force(void) {
     static const char dear[] = "models: {openai/mock:tokens=2: {in: 500000, out: 1000000}}\n";
@@ -232,6 +253,7 @@ int main(void) {
         {"a_request_is_shown_without_a_key_as_well", a_request_is_shown_without_a_key_as_well},
         {"a_local_models_prompt_is_shown_rendered", a_local_models_prompt_is_shown_rendered},
         {"a_count_says_whether_it_is_exact", a_count_says_whether_it_is_exact},
+        {"models_are_listed_with_context_and_prices", models_are_listed_with_context_and_prices},
         {"a_cost_is_reckoned_with_the_prices_in_force",
          a_cost_is_reckoned_with_the_prices_in_force},
         CU_TEST_INFO_NULL};
