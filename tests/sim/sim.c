@@ -111,10 +111,13 @@ static void run_for(tr_world *world, uint64_t us, bool until_idle) {
 }
 
 /* What vanished clients left behind ends when the net tells, or by the limits of its requests; the
- * last messages of an ended request still have to arrive then. */
+ * last messages of an ended request still have to arrive then. Among them may be a SUBMIT at a
+ * worker whose CANCEL is lost in a half-open stream: that one ends with its heartbeats. */
 static void come_to_rest(tr_world *world) {
-    run_for(world, 1000000000, true);
-    run_for(world, 1000000, false);
+    for (int i = 0; i < 2; i++) {
+        run_for(world, 1000000000, true);
+        run_for(world, 1000000, false);
+    }
 }
 
 /* NULL, or the broken rule. */
