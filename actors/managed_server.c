@@ -1,7 +1,8 @@
 /*
  * The process of a managed server and its health. Each start has a port of its own, which the
  * kernel says is free; if somebody takes it before the server does, the server ends, and the next
- * start, at another port, is not counted as one after a crash. Its health is asked for over the
+ * start, at another port, is not counted as one after a crash; so it is when the healthy answer
+ * turns out to come from another user's program. Its health is asked for over the
  * shard's HTTP door: often while it starts, every few seconds when it is ready, whether it has
  * requests or not. Any answer below 500 is a good one: servers that have no such page still show
  * that they live.
@@ -242,6 +243,14 @@ static void ask(tr_self *self, tri_managed *m) {
 }
 
 static void well(tr_self *self, tri_managed *m) {
+    if (tr_port_foreign((uint16_t)port_of(m))) {
+        /* The answer is another user's, and prompts are not for them. */
+        snprintf(m->ending, sizeof m->ending,
+                 "was killed, since another user's program listens at its port %" PRIu32,
+                 port_of(m));
+        tri_managed_end(self, m, true);
+        return;
+    }
     m->good_us = tr_now_us(self);
     if (m->state == TRI_MANAGED_STARTING) {
         tr_timer_cancel(self, &m->guard_timer);

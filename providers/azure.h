@@ -8,6 +8,8 @@
 
 #include "protocol/wire.h"
 
+/* The latest generally available one of the inference API
+ * (learn.microsoft.com/azure/ai-services/openai/reference). */
 #define TR_AZURE_VERSION_default "2024-10-21"
 
 /* The whole URL of `path` (as the openai dialect wrote it) below `base`: the endpoint, with or

@@ -42,6 +42,9 @@ static const tr_catalog_row rows[] = {
      .key_need = TR_KEY_OPTIONAL,
      .quirks = LLAMA_CPP_OPTIONS,
      .any_base_url = true},
+    /* Limits: learn.microsoft.com/azure/ai-foundry/openai/quotas-limits, "per region, per
+     * subscription, and per model or deployment type"; a deployment's name stands as the model's.
+     */
     {.name = "azure",
      .dialect = "openai",
      .base_url_env = "AZURE_OPENAI_ENDPOINT",
@@ -132,8 +135,12 @@ static const tr_catalog_row rows[] = {
      .key_env = "MISTRAL_API_KEY",
      .key_need = TR_KEY_REQUIRED,
      .quirks = TR_QUIRK_NO_STREAM_OPTIONS | TR_QUIRK_RANDOM_SEED,
+     /* Its own refusals: "Too many tokens in batch. Max is 16384" (semantic-router, issue 297) and
+      * "Too many inputs in request" from the 257th on (rig-core, providers/mistral). */
      .embed_tokens_max = 16384,
+     .embed_texts_max = 256,
      .key_page = "https://console.mistral.ai/api-keys"},
+    /* Limits: console.groq.com/docs/rate-limits, an organization's, a table of models. */
     {.name = "groq",
      .dialect = "openai",
      .base_url = "https://api.groq.com/openai/v1",

@@ -40,6 +40,7 @@ typedef struct tr_catalog_row {
     tr_key_need key_need;
     uint32_t quirks;
     uint32_t embed_tokens_max; /* of one embed request, all texts together; 0 = not known */
+    uint32_t embed_texts_max;  /* of one embed request; 0 = as many as a request of ours has */
     bool limits_by_model;      /* its rate limits are each model's own */
     bool any_base_url;         /* a request may bring its own base URL */
 } tr_catalog_row;

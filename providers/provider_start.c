@@ -147,6 +147,12 @@ static tr_err check_embed(const tri_provider *provider, const tr_chat *chat, cha
     for (size_t i = 0; i < chat->input_count; i++) {
         bytes += chat->inputs[i].size;
     }
+    uint32_t texts = provider->row->embed_texts_max;
+    if (texts > 0 && chat->input_count > texts) {
+        snprintf(why, why_size, "provider %s embeds at most %u texts in one request",
+                 provider->spec.name, (unsigned)texts);
+        return TR_ERR_TOO_LARGE;
+    }
     uint32_t max = provider->row->embed_tokens_max;
     if (max > 0 && chat->input_count > 1 && bytes / 3 > max) {
         snprintf(why, why_size, "provider %s embeds at most %u tokens in one request",

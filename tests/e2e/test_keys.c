@@ -132,9 +132,14 @@ static char *configuration(const char *more) {
              "  printed: {kind: openai-compatible, base_url: 'http://127.0.0.1:%u/v1', keys: "
              "['command:cat %s/printed | grep -v nothing; echo ls %s/printed >&2']}\n"
              "  dead: {kind: openai-compatible, base_url: 'http://127.0.0.1:9/v1', keys: "
-             "[env:TROUPE_E2E_KEY]}\n%s",
+             "[env:TROUPE_E2E_KEY]}\n"
+             "  hung: {kind: openai-compatible, base_url: 'http://127.0.0.1:%u/v1', keys: "
+             "['command:cat %s/pipe']}\n"
+             "  swift: {kind: openai-compatible, base_url: 'http://127.0.0.1:%u/v1', keys: "
+             "['command:cat %s/swift']}\n%s",
              (unsigned)port, tr_stage_now.folder, (unsigned)port, (unsigned)port,
-             tr_stage_now.folder, tr_stage_now.folder, more);
+             tr_stage_now.folder, tr_stage_now.folder, (unsigned)port, tr_stage_now.folder,
+             (unsigned)port, tr_stage_now.folder, more);
     return text;
 }
 
@@ -257,6 +262,43 @@ static void command_prints_the_key_and_is_run_again_at_a_reload(void) {
     expect("printed/m", TR_OK, "yes");
 }
 
+static bool hangs(void *arg) {
+    char out[65536];
+    (void)arg;
+    return RUN(out, "troupe", "tree", "--once") == 0 && strstr(out, "a command of hung") != NULL;
+}
+
+/* The hung one is a `cat` of a pipe that nobody writes to, until the test does. */
+static void command_that_hangs_keeps_no_other_providers_key(void) {
+    char path[160];
+    tr_options options = TR_OPTIONS_INIT;
+    tr_request *request = NULL;
+    tr_stream *stream = NULL;
+    tr_chunk chunk;
+    path_of("pipe", path);
+    CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+    write_file("swift", GOOD_2 "\n", 0600);
+    options.model = "hung/m";
+    options.retries = 0;
+    CU_ASSERT_EQUAL_FATAL(tr_request_new(&options, &request), TR_OK);
+    CU_ASSERT_EQUAL_FATAL(tr_request_text(request, "user", "hi"), TR_OK);
+    CU_ASSERT_EQUAL_FATAL(tr_stream_open(client, request, &stream), TR_OK);
+    CU_ASSERT_TRUE(tr_stage_until(hangs, NULL, 10000));
+    expect("swift/m", TR_OK, "yes");
+    CU_ASSERT_EQUAL(tr_stream_next(stream, 0, &chunk), TR_ERR_TIMEOUT); /* it waits still */
+    int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    CU_ASSERT_FATAL(fd >= 0);
+    CU_ASSERT(write(fd, GOOD_2 "\n", sizeof GOOD_2) == (ssize_t)sizeof GOOD_2);
+    close(fd);
+    tr_err err = TR_OK;
+    while ((err = tr_stream_next(stream, 20000, &chunk)) == TR_OK) {
+    }
+    CU_ASSERT_EQUAL(err, TR_DONE);
+    tr_stream_close(stream);
+    tr_request_free(request);
+    unlink(path);
+}
+
 static void check_says_which_key_is_refused_or_unreachable(void) {
     CU_ASSERT_EQUAL(key("check", "filed", ""), 0);
     CU_ASSERT_EQUAL(key("check", "dead", ""), 1);
@@ -361,6 +403,8 @@ int main(void) {
          stored_key_serves_at_once_and_shows_nowhere},
         {"command_prints_the_key_and_is_run_again_at_a_reload",
          command_prints_the_key_and_is_run_again_at_a_reload},
+        {"command_that_hangs_keeps_no_other_providers_key",
+         command_that_hangs_keeps_no_other_providers_key},
         {"check_says_which_key_is_refused_or_unreachable",
          check_says_which_key_is_refused_or_unreachable},
         {"no_key_is_in_anything_that_was_written", no_key_is_in_anything_that_was_written},

@@ -15,6 +15,7 @@
 
 #include "protocol/limits.h"
 #include "protocol/near.h"
+#include "protocol/utf8.h"
 #include "tools/trouped/config_table.h"
 
 #define FILE_BYTES_max (1024U * 1024U)
@@ -90,6 +91,11 @@ size_t tri_config_line(const tr_config *config, const void *member) {
     return m != NULL ? m->line : 0;
 }
 
+/* A name that is shown shortened may have been cut inside a character. */
+static void mend(char *why) {
+    why[tr_utf8_mend(why, strlen(why))] = '\0';
+}
+
 tr_err tri_config_fault(const tr_config *config, const void *member, char *why, const char *format,
                         ...) {
     const mark *m = mark_of(config, member);
@@ -102,6 +108,7 @@ tr_err tri_config_fault(const tr_config *config, const void *member, char *why, 
         vsnprintf(why + used, TR_CONFIG_WHY_size - (size_t)used, format, args);
         va_end(args);
     }
+    mend(why);
     return TR_ERR_INVALID;
 }
 
@@ -116,6 +123,7 @@ __attribute__((format(printf, 3, 4))) static tr_err fault(reader *r, const yaml_
         vsnprintf(r->why + used, TR_CONFIG_WHY_size - (size_t)used, format, args);
         va_end(args);
     }
+    mend(r->why);
     return TR_ERR_INVALID;
 }
 

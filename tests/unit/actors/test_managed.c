@@ -9,11 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "actors/managed.h"
 #include "protocol/gate.h"
 #include "providers/http.h"
+#include "runtime/port.h"
 #include "runtime/process_fake.h"
 #include "tests/lib/stand_in.h"
 
@@ -362,6 +364,77 @@ static void a_port_that_somebody_took_is_not_a_crash(void) {
     down(&r);
 }
 
+/* A process of nobody's listens at the port and lives until the test kills it. */
+static pid_t stranger_at(uint32_t port) {
+    int ready[2];
+    char byte = 0;
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
+                                  .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    CU_ASSERT_EQUAL_FATAL(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int fd = setuid(65534) == 0 ? socket(AF_INET, SOCK_STREAM, 0) : -1;
+        if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 ||
+            listen(fd, 1) != 0 || write(ready[1], "y", 1) != 1) {
+            _exit(1);
+        }
+        for (;;) {
+            (void)pause();
+        }
+    }
+    close(ready[1]);
+    CU_ASSERT_EQUAL(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    return pid;
+}
+
+static void what_another_user_answers_at_its_port_is_not_its_health(void) {
+    rig r;
+    if (geteuid() != 0) {
+        printf("\n    only root can be two users: not run\n");
+        return;
+    }
+    up(&r);
+    reserve(&r, 0, 1);
+    uint32_t port = *tr_managed_port(r.plan);
+    pid_t stranger = stranger_at(port);
+    start_process(&r);
+    puppet_wait_us(r.node, S / 10);
+    CU_ASSERT(answer_health(&r, 200));
+    CU_ASSERT_EQUAL(r.signal, SIGKILL);
+    expect_status(&r, "\"state\":\"starting\"");
+    end_process(&r, 0, SIGKILL);
+    puppet_wait_us(r.node, 1);
+    CU_ASSERT_EQUAL(r.spawned, 2);
+    CU_ASSERT_NOT_EQUAL(*tr_managed_port(r.plan), port);
+    expect_nothing(&r, 0); /* neither granted nor failed */
+    kill(stranger, SIGKILL);
+    waitpid(stranger, NULL, 0);
+    become_ready(&r);
+    expect_granted(&r, 0);
+    down(&r);
+}
+
+static void a_listening_sockets_user_is_read_from_the_kernels_table(void) {
+    static const char table[] =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  ...\n"
+        "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000   0 1\n"
+        "   1: 00000000000000000000000001000000:1F91 00000000000000000000000000000000:0000 0A "
+        "00000000:00000000 00:00000000 00000000     0        0 2\n"
+        "   2: 0100007F:1F92 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1001   0 3\n"
+        "   3: 0100007F:1F93 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001   0 4";
+    tr_str text = {table, sizeof table - 1};
+    CU_ASSERT_TRUE(tr_port_foreign_in(text, 0x1f90, 1001));
+    CU_ASSERT_TRUE(tr_port_foreign_in(text, 0x1f90, 0));
+    CU_ASSERT_FALSE(tr_port_foreign_in(text, 0x1f90, 1000));
+    CU_ASSERT_FALSE(tr_port_foreign_in(text, 0x1f91, 1000)); /* root's */
+    CU_ASSERT_FALSE(tr_port_foreign_in(text, 0x1f92, 1000)); /* does not listen */
+    CU_ASSERT_FALSE(tr_port_foreign_in(text, 0x1f93, 1000)); /* behind those that do */
+    CU_ASSERT_FALSE(tr_port_foreign_in((tr_str){"", 0}, 0x1f90, 1));
+    CU_ASSERT_FALSE(tr_port_foreign_in((tr_str){table, 100}, 0x1f90, 1));
+}
+
 static void a_crash_when_ready_starts_it_again(void) {
     rig r;
     ready_rig(&r);
@@ -509,6 +582,8 @@ int main(void) {
         PUPPET_TEST(load_tries_a_failed_one_at_once),
         PUPPET_TEST(one_that_never_answers_is_killed_and_the_sentence_says_where),
         PUPPET_TEST(a_port_that_somebody_took_is_not_a_crash),
+        PUPPET_TEST(what_another_user_answers_at_its_port_is_not_its_health),
+        PUPPET_TEST(a_listening_sockets_user_is_read_from_the_kernels_table),
         PUPPET_TEST(a_crash_when_ready_starts_it_again),
         PUPPET_TEST(crash_upon_crash_fails_it_and_a_good_answer_forgives),
         PUPPET_TEST(one_that_hangs_is_killed_and_started_again),

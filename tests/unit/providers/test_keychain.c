@@ -115,6 +115,27 @@ static void key_comes_back_when_its_file_changes(void) {
     unlink(path_of("k"));
 }
 
+static void what_is_no_small_file_is_not_read(void) {
+    char source[160];
+    char words[400];
+    snprintf(source, sizeof source, "file:%s", path_of("k"));
+    CU_ASSERT_EQUAL(mkdir(path_of("k"), 0700), 0);
+    new_chain("openai", source, NULL, NULL);
+    CU_ASSERT_STRING_EQUAL(take_at(1), "none");
+    tr_keychain_lacks(chain, words, sizeof words);
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "it is no file"));
+    CU_ASSERT_EQUAL(rmdir(path_of("k")), 0);
+    CU_ASSERT_EQUAL(symlink("/dev/zero", path_of("k")), 0);
+    CU_ASSERT_STRING_EQUAL(take_at(1), "none");
+    unlink(path_of("k"));
+    write_file("k", "a\n");
+    CU_ASSERT_EQUAL(truncate(path_of("k"), (off_t)1 << 40), 0); /* a terabyte, all hole */
+    CU_ASSERT_STRING_EQUAL(take_at(1), "none");
+    tr_keychain_lacks(chain, words, sizeof words);
+    CU_ASSERT_PTR_NOT_NULL(strstr(words, "it is larger than"));
+    unlink(path_of("k"));
+}
+
 static void command_is_awaited_and_wanted_again_after_a_refusal(void) {
     char command[TR_KEY_SOURCE_max + 1];
     uint32_t ticket = 0;
@@ -197,6 +218,7 @@ int main(void) {
         {"first_variable_that_is_set_counts_and_a_token_goes_as_bearer",
          first_variable_that_is_set_counts_and_a_token_goes_as_bearer},
         {"key_comes_back_when_its_file_changes", key_comes_back_when_its_file_changes},
+        {"what_is_no_small_file_is_not_read", what_is_no_small_file_is_not_read},
         {"command_is_awaited_and_wanted_again_after_a_refusal",
          command_is_awaited_and_wanted_again_after_a_refusal},
         {"status_names_sources_and_no_key", status_names_sources_and_no_key},

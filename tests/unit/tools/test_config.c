@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "protocol/utf8.h"
 #include "tools/trouped/config.h"
 
 static tr_config config;
@@ -31,6 +32,16 @@ static void refused(const char *text, const char *sentence) {
         printf("\n    said \"%s\" and not \"%s\"\n", why, sentence);
         CU_FAIL("another sentence");
     }
+}
+
+/* Names are shown shortened: never to half a character. */
+static void faults_are_utf8_also_where_they_shorten_a_name(void) {
+    char text[128];
+    memset(text, 'x', 63);
+    memcpy(text + 63, "\xc3\xa9: 1\n", sizeof "\xc3\xa9: 1\n");
+    CU_ASSERT_EQUAL(parse(text), TR_ERR_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "there is no such key"));
+    CU_ASSERT_TRUE(tr_utf8_valid(why, strlen(why)));
 }
 
 static void no_file_gives_a_local_model(void) {
@@ -243,6 +254,8 @@ static void mutations_never_crash(void) {
 int main(void) {
     CU_TestInfo tests[] = {
         {"no_file_gives_a_local_model", no_file_gives_a_local_model},
+        {"faults_are_utf8_also_where_they_shorten_a_name",
+         faults_are_utf8_also_where_they_shorten_a_name},
         {"an_empty_file_is_the_defaults", an_empty_file_is_the_defaults},
         {"values_are_read", values_are_read},
         {"an_empty_local_section_means_no_local_model",
