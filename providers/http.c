@@ -35,6 +35,7 @@ typedef struct http_user {
 struct tri_http {
     tr_self *self; /* valid while one of the functions below runs */
     CURLM *multi;
+    CURLSH *share; /* TLS sessions: a handle has its own otherwise, and none ever goes on */
     tri_transfer **transfers; /* by slot; NULL = free */
     uint32_t transfer_room;
     uint32_t active;
@@ -100,6 +101,10 @@ CURLM *tri_http_multi(const tri_http *http) {
     return http->multi;
 }
 
+CURLSH *tri_http_share(const tri_http *http) {
+    return http->share;
+}
+
 static void init_curl(void) {
     curl_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
@@ -134,7 +139,16 @@ static tr_err http_init(tr_self *self, void *state, const void *args) {
     tri_http *http = state;
     http->self = self;
     pthread_once(&curl_once, init_curl);
-    return curl_ready == CURLE_OK ? new_multi(http) : TR_ERR_NOMEM;
+    http->share = curl_ready == CURLE_OK ? curl_share_init() : NULL;
+    if (http->share == NULL) {
+        return TR_ERR_NOMEM;
+    }
+    curl_share_setopt(http->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+    tr_err err = new_multi(http);
+    if (err != TR_OK) {
+        curl_share_cleanup(http->share);
+    }
+    return err;
 }
 
 static tr_err http_handle(tr_self *self, void *state, tr_msg **msg) {
@@ -172,6 +186,7 @@ static void http_stop(tr_self *self, void *state, tr_err reason) {
         }
     }
     curl_multi_cleanup(http->multi);
+    curl_share_cleanup(http->share);
     tr_free(http->transfers);
     tr_free(http->users);
     tri_slots_fini(&http->slots);

@@ -66,6 +66,7 @@ tr_err tri_transfer_open(tri_transfer *transfer, const tr_http_start *start, tr_
     }
     CURL *easy = transfer->easy;
     tri_transfer_set_place(easy, transfer->url);
+    curl_easy_setopt(easy, CURLOPT_SHARE, tri_http_share(transfer->http));
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "troupe/" TROUPE_VERSION);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);

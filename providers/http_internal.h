@@ -69,5 +69,6 @@ void tri_url_site(const char *url, char *buf, size_t size);
 /* http.c */
 tr_self *tri_http_self(const tri_http *http);
 CURLM *tri_http_multi(const tri_http *http);
+CURLSH *tri_http_share(const tri_http *http);
 
 #endif
