@@ -84,13 +84,17 @@ static tr_daemon *start_daemon(void) {
 
 /* Its exit status; what it said on both outputs. */
 static int run_example(size_t slot, char *out) {
-    char program[] = EXAMPLE, model[256], question[] = "What now?", choice[] = "auto";
+    char program[] = EXAMPLE, model[256], question[] = "What now?";
+    char choice[] = "required";
     char *argv[] = {program, model, question, choice, NULL};
     posix_spawn_file_actions_t actions;
     int fds[2], status = -1;
     pid_t pid;
     size_t used = 0;
     snprintf(model, sizeof model, "x%zu/%s", slot, runs[slot][0].model);
+    if (strcmp(runs[slot][0].kind, "ollama") == 0) {
+        memcpy(choice, "auto", sizeof "auto"); /* its API cannot force a call */
+    }
     CU_ASSERT_FATAL(pipe2(fds, O_CLOEXEC) == 0);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, fds[1], 1);
@@ -108,7 +112,8 @@ static int run_example(size_t slot, char *out) {
 }
 
 static void has(const char *what, const char *text, tr_str part) {
-    bool does = part.size > 0 && memmem(text, strlen(text), part.ptr, part.size) != NULL;
+    bool does = part.ptr != NULL && part.size > 0 &&
+                memmem(text, strlen(text), part.ptr, part.size) != NULL;
     CU_ASSERT_TRUE(does);
     if (!does) {
         printf("\n    %s lacks \"%.*s\": %s\n", what, (int)part.size, part.ptr, text);
@@ -127,7 +132,10 @@ static void check_calls(const door_run *run, const char *out) {
         tr_json *arguments = NULL;
         snprintf(head, sizeof head, "\n[%.*s] ", (int)name.size, name.ptr);
         at = strstr(at, head);
-        CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+        CU_ASSERT_PTR_NOT_NULL(at);
+        if (at == NULL) {
+            return;
+        }
         at += strlen(head);
         size_t size = strcspn(at, "\n");
         CU_ASSERT_EQUAL(tr_json_parse(at, size, &arguments, NULL), TR_OK);
@@ -145,19 +153,27 @@ static size_t count_of(const char *text, const char *part) {
     return count;
 }
 
-/* The second request: every call's name, and a result for every call. */
+/* The second request: every call's name, a result for every call, and no call is forced. */
 static void check_sent(size_t slot) {
+    static const char *const forced[] = {"\"tool_choice\":\"required\"", "\"type\":\"any\"",
+                                         "\"mode\":\"ANY\""};
     replay_request request = replay_server_request(server, slot);
     const tr_json_value *expected = tr_json_root(runs[slot][0].exchange->expected);
     const tr_json_value *calls = tr_json_get(expected, "tool_calls");
     CU_ASSERT_EQUAL(request.count, 2);
-    CU_ASSERT_TRUE_FATAL(request.whole && request.body != NULL);
-    char *body = strndup(request.body, request.body_size);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(body);
+    CU_ASSERT_TRUE(request.whole);
+    char *body = request.body != NULL ? strndup(request.body, request.body_size) : NULL;
+    CU_ASSERT_PTR_NOT_NULL(body);
+    if (body == NULL) {
+        return;
+    }
     CU_ASSERT_EQUAL(count_of(body, "elsewhere: 21 degrees, sun"), tr_json_count(calls));
     for (const tr_json_value *call = tr_json_first(calls); call != NULL;
          call = tr_json_next(call)) {
         has("the second request", body, tr_json_string(tr_json_get(call, "name")));
+    }
+    for (size_t i = 0; i < sizeof forced / sizeof *forced; i++) {
+        CU_ASSERT_EQUAL(count_of(body, forced[i]), 0);
     }
     free(body);
     replay_request_fini(&request);
