@@ -140,9 +140,14 @@ static void default_model_calls_in_parallel_and_answers(void) {
     tr_client_close(client);
 }
 
-/* The model has the choice behind the first turn, and may go on calling. */
+/* The model has the choice behind the first turn, and may go on calling, which takes its time: once
+ * is enough, whatever carries the messages between actors. */
 static void example_talks_to_the_default_model(void) {
     char out[8192];
+    const char *mailbox = getenv("TROUPE_E2E_MAILBOX");
+    if (mailbox != NULL && strcmp(mailbox, "inproc") == 0) {
+        return;
+    }
     const char *argv[] = {"../examples/example_weather", "smol", NULL};
     CU_ASSERT_EQUAL(tr_stage_run(argv, out, sizeof out), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "[get_weather] {"));
