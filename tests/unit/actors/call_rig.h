@@ -20,7 +20,6 @@ typedef struct call_rig {
 
 static inline tr_services *rig_services(tr_time_limits limits) {
     const char *locals[] = {"tiny", "big"};
-    uint32_t contexts[] = {1000, 8000};
     const char *providers[] = {"echo", "openai"};
 #define RIG_ALIAS(alias, how, ...)                                                                 \
     {.name = alias,                                                                                \
@@ -36,7 +35,7 @@ static inline tr_services *rig_services(tr_time_limits limits) {
     };
     tr_routes_spec spec = {.locals = locals,
                            .local_count = 2,
-                           .contexts = contexts,
+                           .contexts = (uint32_t[]){1000, 8000},
                            .providers = providers,
                            .provider_count = 2,
                            .aliases = aliases,
@@ -44,8 +43,7 @@ static inline tr_services *rig_services(tr_time_limits limits) {
                            .limits = limits};
     tr_routes *routes = NULL;
     tr_services *services = NULL;
-    tr_services_spec services_spec = {.version = "0"};
-    CU_ASSERT_EQUAL_FATAL(tr_services_new(&services_spec, &services), TR_OK);
+    CU_ASSERT_EQUAL_FATAL(tr_services_new(&(tr_services_spec){.version = "0"}, &services), TR_OK);
     CU_ASSERT_EQUAL_FATAL(tr_routes_new(&spec, &routes), TR_OK);
     tr_services_set_routes(services, routes);
     return services;
@@ -83,8 +81,7 @@ static inline tr_msg *rig_submit(const char *target, uint32_t messages, uint32_t
     memcpy(body->bytes, "{}", 2);
     tr_submit head = {
         .op = TR_OP_CHAT, .credit_messages = messages, .credit_bytes = bytes, .attempts = 1};
-    tr_submit_view view = {.target = {target, strlen(target)}};
-    return tr_msg_submit(&head, &view, body);
+    return tr_msg_submit(&head, &(tr_submit_view){.target = {target, strlen(target)}}, body);
 }
 
 /* Spawns the call and has the door submit. */
@@ -94,30 +91,33 @@ static inline void rig_begin(call_rig *r, const char *target, uint32_t messages,
     stand_in_send(&r->door, r->call, rig_submit(target, messages, bytes), DOOR_REF);
 }
 
-/* The gate grants `backend`; returns the SUBMIT that the backend gets. */
-static inline tr_msg *rig_grant(call_rig *r, stand_in *backend) {
-    tr_msg *reserve = stand_in_expect(&r->gate, TR_KIND_RESERVE);
+/* A gate's word that `backend` has room. */
+static inline tr_msg *rig_granted(const stand_in *backend) {
     tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
     CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
     *(tr_granted *)(void *)granted->data = (tr_granted){.backend = backend->id, .queue_ms = 3};
-    uint64_t ref = reserve->ref;
-    tr_msg_free(reserve);
-    stand_in_send(&r->gate, r->call, granted, ref);
+    return granted;
+}
+
+/* The gate grants `backend`; returns the SUBMIT that the backend gets. */
+static inline tr_msg *rig_grant(call_rig *r, stand_in *backend) {
+    tr_msg *reserve = stand_in_expect(&r->gate, TR_KIND_RESERVE);
+    stand_in_send(&r->gate, r->call, rig_granted(backend), reserve->ref);
     tr_msg *submit = stand_in_expect(backend, TR_KIND_SUBMIT);
-    CU_ASSERT_EQUAL(submit->ref, ref);
+    CU_ASSERT_EQUAL(submit->ref, reserve->ref);
+    tr_msg_free(reserve);
     return submit;
 }
 
 static inline tr_msg *rig_delta(uint32_t seq, const char *text, const int32_t *ids,
                                 uint32_t count) {
     tr_delta head = {.seq = seq, .kind = TR_DELTA_TEXT, .token_count = count};
-    tr_delta_view view = {.tokens = ids, .text = {text, strlen(text)}};
-    return tr_msg_delta(&head, &view);
+    return tr_msg_delta(&head, &(tr_delta_view){.tokens = ids, .text = {text, strlen(text)}});
 }
 
 static inline tr_msg *rig_done(void) {
-    tr_done head = {.finish = TR_FINISH_STOP, .usage = {.in = 5, .out = 2}};
-    return tr_msg_done(&head, &(tr_end_view){0});
+    return tr_msg_done(&(tr_done){.finish = TR_FINISH_STOP, .usage = {.in = 5, .out = 2}},
+                       &(tr_end_view){0});
 }
 
 /* Begins, is granted and streams: the backend's ref is 1. */

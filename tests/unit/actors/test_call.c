@@ -363,9 +363,7 @@ static void any_failed_allocation_ends_in_one_way(void) {
         stand_in_send(&r.door, r.call, submit, DOOR_REF);
         tr_msg *reserve = stand_in_expect(&r.gate, TR_KIND_RESERVE);
         tr_msg_free(reserve);
-        tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
-        CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
-        *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r.backend.id};
+        tr_msg *granted = rig_granted(&r.backend);
         granted->from = r.gate.id;
         granted->ref = delta->ref = done->ref = 1;
         delta->from = done->from = r.backend.id;

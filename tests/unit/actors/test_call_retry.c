@@ -47,10 +47,7 @@ static tr_msg *admit(retry_rig *r, stand_in *gate, uint64_t ref, const char *mod
     CU_ASSERT_EQUAL_FATAL(reserve->model_size, strlen(model));
     CU_ASSERT_EQUAL(memcmp(reserve + 1, model, strlen(model)), 0);
     tr_msg_free(msg);
-    tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
-    *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r->call.backend.id};
-    stand_in_send(gate, r->call.call, granted, ref);
+    stand_in_send(gate, r->call.call, rig_granted(&r->call.backend), ref);
     return stand_in_expect(&r->call.backend, TR_KIND_SUBMIT);
 }
 
@@ -468,10 +465,7 @@ static void request_that_kills_workers_goes_to_the_next_target(void) {
         tr_msg *reserve = stand_in_expect(&r.call.gate, TR_KIND_RESERVE);
         CU_ASSERT_EQUAL(((const tr_reserve *)(const void *)reserve->data)->flags, 0);
         tr_msg_free(reserve);
-        tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
-        CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
-        *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r.call.backend.id};
-        stand_in_send(&r.call.gate, r.call.call, granted, n);
+        stand_in_send(&r.call.gate, r.call.call, rig_granted(&r.call.backend), n);
         tr_msg_free(stand_in_expect(&r.call.backend, TR_KIND_SUBMIT));
         tr_fail head = {.err = TR_ERR_CRASHED, .flags = TR_FAIL_RESUMABLE};
         stand_in_send(&r.call.backend, r.call.call, tr_msg_fail(&head, &(tr_end_view){0}), n);
@@ -537,9 +531,7 @@ static void any_failed_allocation_in_a_retry_ends_in_one_way(void) {
 /* As the gate: grants the backend, whose mailbox is full when the call comes to it. */
 static void grant_and_overfill(tr_self *self, void *arg) {
     retry_rig *r = arg;
-    tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
-    *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r->call.backend.id};
+    tr_msg *granted = rig_granted(&r->call.backend);
     granted->ref = 1;
     CU_ASSERT_EQUAL(tr_send(self, r->call.call, &granted), TR_OK);
     tr_err err = TR_OK;

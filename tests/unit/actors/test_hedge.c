@@ -58,15 +58,18 @@ typedef struct attempt {
 } attempt;
 
 /* `gate` is asked and grants `backend`. */
-static attempt admit(stand_in *gate, stand_in *backend) {
+static attempt grant(stand_in *gate, stand_in *backend) {
     tr_msg *msg = stand_in_expect(gate, TR_KIND_RESERVE);
     attempt a = {msg->from, msg->ref, ((const tr_reserve *)(const void *)msg->data)->flags};
     tr_msg_free(msg);
-    tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
-    *(tr_granted *)(void *)granted->data = (tr_granted){.backend = backend->id};
-    stand_in_send(gate, a.call, granted, a.ref);
-    msg = stand_in_expect(backend, TR_KIND_SUBMIT);
+    stand_in_send(gate, a.call, rig_granted(backend), a.ref);
+    return a;
+}
+
+/* The backend is asked then. */
+static attempt admit(stand_in *gate, stand_in *backend) {
+    attempt a = grant(gate, backend);
+    tr_msg *msg = stand_in_expect(backend, TR_KIND_SUBMIT);
     CU_ASSERT_EQUAL(((const tr_submit *)(const void *)msg->data)->credit_messages, 10);
     tr_msg_free(msg);
     return a;
@@ -193,14 +196,8 @@ static void answer_that_is_held_back_has_begun(void) {
     stand_in_send(&r.call.door, r.hedge,
                   tr_msg_submit(&head, &(tr_submit_view){.target = {"openai/a", 8}}, body),
                   DOOR_REF);
-    tr_msg *reserve = stand_in_expect(&r.cloud, TR_KIND_RESERVE);
-    tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
-    *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r.call.backend.id};
-    attempt a = {reserve->from, reserve->ref, 0};
-    tr_msg_free(reserve);
-    stand_in_send(&r.cloud, a.call, granted, a.ref);
-    tr_msg_free(stand_in_expect(&r.call.backend, TR_KIND_SUBMIT));
+    attempt a = grant(&r.cloud, &r.call.backend);
+    tr_msg_free(stand_in_expect(&r.call.backend, TR_KIND_SUBMIT)); /* with credit of its own */
     stand_in_send(&r.call.backend, a.call, rig_delta(0, "{}", NULL, 0), a.ref);
     CU_ASSERT_EQUAL(stand_in_count(&r.call.door), 0);
     wait_ms(&r, 3 * LATE_MS);
@@ -299,20 +296,14 @@ static void credit_that_came_before_is_the_seconds_too(void) {
     CU_ASSERT_EQUAL(credit->ref, a.ref);
     tr_msg_free(credit);
     wait_ms(&r, LATE_MS + 1);
-    tr_msg *reserve = stand_in_expect(&r.call.gate, TR_KIND_RESERVE);
-    tr_msg *granted = tr_msg_new(TR_KIND_GRANTED, sizeof(tr_granted));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(granted);
-    *(tr_granted *)(void *)granted->data = (tr_granted){.backend = r.far.id};
-    tr_id second = reserve->from;
-    stand_in_send(&r.call.gate, second, granted, reserve->ref);
+    attempt b = grant(&r.call.gate, &r.far);
     tr_msg *submit = stand_in_expect(&r.far, TR_KIND_SUBMIT);
     const tr_submit *head = (const tr_submit *)(const void *)submit->data;
     CU_ASSERT_EQUAL(head->credit_messages, 15);
     CU_ASSERT_EQUAL(head->credit_bytes, 51000);
     CU_ASSERT(head->total_ms < 60000 && head->total_ms > 59000);
-    stand_in_send(&r.far, second, rig_done(), submit->ref);
+    stand_in_send(&r.far, b.call, rig_done(), submit->ref);
     tr_msg_free(submit);
-    tr_msg_free(reserve);
     expect_done(&r, 2, TR_DONE_FALLBACK | TR_DONE_HEDGED);
     down(&r);
 }
