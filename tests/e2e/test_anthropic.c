@@ -1,52 +1,25 @@
 /* Anthropic's API through the whole path: the troupe program and the client library, the daemon,
  * its HTTP door, and troupe-mock in the provider's place, found by the variables that a user sets.
  */
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "tests/e2e/stage.h"
+#include "tests/e2e/upstream.h"
 
-extern char **environ;
-
-static pid_t mock;
+#define KEY "sk-ant-e2e-123456"
 
 /* The mock must be there before the daemon, which reads its variables when it starts. */
 static void open_stage(void) {
-    char program[512], line[128] = "", url[64];
-    char die[] = "--die-with-parent", key[] = "--key=sk-ant-e2e-123456";
-    char *argv[] = {program, die, key, NULL};
-    const char *folder = getenv("TROUPE_BIN");
-    int out[2];
-    posix_spawn_file_actions_t actions;
-    snprintf(program, sizeof program, "%s/troupe-mock", folder != NULL ? folder : "build/bin");
-    CU_ASSERT_FATAL(pipe2(out, O_CLOEXEC) == 0);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    CU_ASSERT_EQUAL_FATAL(posix_spawn(&mock, program, &actions, NULL, argv, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(out[1]);
-    FILE *file = fdopen(out[0], "r");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(fgets(line, sizeof line, file));
-    fclose(file);
-    const char *colon = strrchr(line, ':');
-    CU_ASSERT_PTR_NOT_NULL_FATAL(colon);
-    snprintf(url, sizeof url, "http://127.0.0.1:%lu", strtoul(colon + 1, NULL, 10));
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", (unsigned)tr_upstream_open(KEY));
     setenv("ANTHROPIC_BASE_URL", url, 1);
-    setenv("ANTHROPIC_API_KEY", "sk-ant-e2e-123456", 1);
+    setenv("ANTHROPIC_API_KEY", KEY, 1);
     tr_stage_open(1, NULL);
 }
 
 static void close_stage(void) {
     tr_stage_close();
-    kill(mock, SIGTERM);
-    waitpid(mock, NULL, 0);
+    tr_upstream_close();
 }
 
 static void asks(const char *model, const char *expected) {

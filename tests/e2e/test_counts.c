@@ -2,22 +2,14 @@
  * What a request would be, how long it is and what it cost, through the whole path, with
  * troupe-mock in the providers' places: `--show-request`, `troupe tokens`, prices.
  */
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "tests/e2e/stage.h"
+#include "tests/e2e/upstream.h"
 
 #define KEY "sk-counts-e2e-123456"
-
-extern char **environ;
-
-static pid_t mock;
 
 static void open_stage(const char *extra) {
     static const char *const variables[] = {"OPENAI_BASE_URL", "ANTHROPIC_BASE_URL",
@@ -25,29 +17,11 @@ static void open_stage(const char *extra) {
                                             "VLLM_BASE_URL"};
     static const char *const keys[] = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY",
                                        "OPENROUTER_API_KEY", "VLLM_API_KEY"};
-    char program[512], line[128] = "", url[64];
-    char die[] = "--die-with-parent", key[] = "--key=" KEY;
-    char *argv[] = {program, die, key, NULL};
-    const char *folder = getenv("TROUPE_BIN");
-    int out[2];
-    posix_spawn_file_actions_t actions;
-    snprintf(program, sizeof program, "%s/troupe-mock", folder != NULL ? folder : "build/bin");
-    CU_ASSERT_FATAL(pipe2(out, O_CLOEXEC) == 0);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    CU_ASSERT_EQUAL_FATAL(posix_spawn(&mock, program, &actions, NULL, argv, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(out[1]);
-    FILE *file = fdopen(out[0], "r");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(fgets(line, sizeof line, file));
-    fclose(file);
-    const char *colon = strrchr(line, ':');
-    CU_ASSERT_PTR_NOT_NULL_FATAL(colon);
+    char url[64];
+    unsigned port = tr_upstream_open(KEY);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         bool root = strcmp(variables[i], "ANTHROPIC_BASE_URL") == 0;
-        snprintf(url, sizeof url, "http://127.0.0.1:%lu%s", strtoul(colon + 1, NULL, 10),
-                 root ? "" : "/v1");
+        snprintf(url, sizeof url, "http://127.0.0.1:%u%s", port, root ? "" : "/v1");
         setenv(variables[i], url, 1);
         setenv(keys[i], KEY, 1);
     }
@@ -56,8 +30,7 @@ static void open_stage(const char *extra) {
 
 static void close_stage(void) {
     tr_stage_close();
-    kill(mock, SIGTERM);
-    waitpid(mock, NULL, 0);
+    tr_upstream_close();
 }
 
 /* Runs `troupe ask --show-request` with a model and one more option; the exit status. */

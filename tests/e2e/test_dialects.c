@@ -1,52 +1,24 @@
 /* OpenAI's Responses API and Gemini's through the whole path: client library, daemon, HTTP door,
  * and troupe-mock in the provider's place. */
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "tests/e2e/stage.h"
+#include "tests/e2e/upstream.h"
 
 #define KEY "sk-e2e-dialects-123456"
 
-extern char **environ;
-
 static const char *const providers[] = {"openai-responses", "gemini"};
-static pid_t mock;
 
 /* The mock must be there before the daemon, which reads its variables when it starts. It takes one
  * key only: of Gemini's two variables the one that wins. */
 static void open_stage(void) {
-    char program[512], line[128] = "", url[64];
-    char die[] = "--die-with-parent", key[] = "--key=" KEY;
-    char *argv[] = {program, die, key, NULL};
-    const char *folder = getenv("TROUPE_BIN");
-    int out[2];
-    posix_spawn_file_actions_t actions;
-    snprintf(program, sizeof program, "%s/troupe-mock", folder != NULL ? folder : "build/bin");
-    CU_ASSERT_FATAL(pipe2(out, O_CLOEXEC) == 0);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    CU_ASSERT_EQUAL_FATAL(posix_spawn(&mock, program, &actions, NULL, argv, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(out[1]);
-    FILE *file = fdopen(out[0], "r");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    if (file != NULL) {
-        CU_ASSERT_PTR_NOT_NULL(fgets(line, sizeof line, file));
-        fclose(file);
-    }
-    const char *colon = strrchr(line, ':');
-    unsigned long port = colon == NULL ? 0 : strtoul(colon + 1, NULL, 10);
-    CU_ASSERT_NOT_EQUAL_FATAL(port, 0);
-    snprintf(url, sizeof url, "http://127.0.0.1:%lu/v1", port);
+    char url[64];
+    unsigned port = tr_upstream_open(KEY);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/v1", port);
     setenv("OPENAI_BASE_URL", url, 1);
     setenv("OPENAI_API_KEY", KEY, 1);
-    snprintf(url, sizeof url, "http://127.0.0.1:%lu/v1beta", port);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/v1beta", port);
     setenv("GEMINI_BASE_URL", url, 1);
     setenv("GEMINI_API_KEY", "sk-e2e-loses-123456", 1);
     setenv("GOOGLE_API_KEY", KEY, 1);
@@ -55,8 +27,7 @@ static void open_stage(void) {
 
 static void close_stage(void) {
     tr_stage_close();
-    kill(mock, SIGTERM);
-    waitpid(mock, NULL, 0);
+    tr_upstream_close();
 }
 
 /* Asks the mock to do as `plan` says; the result is the caller's. */

@@ -3,50 +3,21 @@
  * counted says how many requests went upstream. Pauses are short, since the mock gives a hint of a
  * millisecond.
  */
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <math.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "tests/e2e/stage.h"
+#include "tests/e2e/upstream.h"
 
-static pid_t mock;
 static uint16_t port;
 static tr_client *client;
 
-/* What the mock answers to a request without a body. */
-static void ask_mock(const char *request, char *ret_answer, size_t size) {
-    size_t used = 0;
-    ssize_t got = 0;
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
-    CU_ASSERT_EQUAL(write(fd, request, strlen(request)), (ssize_t)strlen(request));
-    while ((got = read(fd, ret_answer + used, size - 1 - used)) > 0) {
-        used += (size_t)got;
-    }
-    close(fd);
-    ret_answer[used] = '\0';
-}
-
 /* Requests since the last time. */
 static long upstream(void) {
-    char answer[1024] = "";
-    ask_mock("GET /stats HTTP/1.1\r\nConnection: close\r\n\r\n", answer, sizeof answer);
-    const char *at = strstr(answer, "\"requests\":");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
-    long count = strtol(at + 11, NULL, 10);
-    ask_mock("POST /reset HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answer,
-             sizeof answer);
+    long count = (long)tr_upstream_stat("requests");
+    tr_upstream_reset();
     return count;
 }
 
@@ -225,25 +196,9 @@ static void hedged_request_is_served_by_the_next_target_when_the_first_is_late(v
 
 /* ---- the stage ---- */
 
-static void start_mock(void) {
-    int out[2];
-    char line[256] = "";
-    CU_ASSERT_EQUAL_FATAL(pipe2(out, O_CLOEXEC), 0);
-    const char *argv[] = {"troupe-mock", "--die-with-parent", NULL};
-    mock = tr_stage_spawn(argv, out[1]);
-    close(out[1]);
-    FILE *said = fdopen(out[0], "r");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(said);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(fgets(line, sizeof line, said));
-    fclose(said);
-    const char *colon = strrchr(line, ':');
-    CU_ASSERT_PTR_NOT_NULL_FATAL(colon);
-    port = (uint16_t)strtoul(colon + 1, NULL, 10);
-}
-
 static void open_stage(void) {
     char extra[1024];
-    start_mock();
+    port = tr_upstream_open(NULL);
     snprintf(extra, sizeof extra,
              "providers:\n"
              "  mock: {kind: openai-compatible, base_url: 'http://127.0.0.1:%u/v1'}\n"
@@ -260,8 +215,7 @@ static void open_stage(void) {
 static void close_stage(void) {
     tr_client_close(client);
     tr_stage_close();
-    kill(mock, SIGTERM);
-    waitpid(mock, NULL, 0);
+    tr_upstream_close();
 }
 
 int main(void) {

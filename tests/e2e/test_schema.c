@@ -3,22 +3,13 @@
  * correction (troupe-mock answers wrong at first, or always), and by grammar from local models;
  * from C and from the command line.
  */
-#include <fcntl.h>
-#include <math.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "protocol/schema.h"
-#include "tests/e2e/stage.h"
+#include "tests/e2e/upstream.h"
 
-extern char **environ;
-
-static pid_t mock;
 static tr_client *client;
 
 static const char schema[] =
@@ -29,27 +20,6 @@ static const char nested[] =
     "\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"integer\","
     "\"minimum\":0,\"maximum\":9}},\"required\":[\"x\"]},\"minItems\":1,\"maxItems\":2},\"ok\":"
     "{\"type\":[\"boolean\",\"null\"]}},\"required\":[\"kind\",\"list\",\"ok\"]}";
-
-static uint16_t start_mock(void) {
-    char program[512], line[128] = "", die[] = "--die-with-parent";
-    char *argv[] = {program, die, NULL};
-    const char *folder = getenv("TROUPE_BIN");
-    int out[2];
-    posix_spawn_file_actions_t actions;
-    snprintf(program, sizeof program, "%s/troupe-mock", folder != NULL ? folder : "build/bin");
-    CU_ASSERT_FATAL(pipe2(out, O_CLOEXEC) == 0);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    CU_ASSERT_EQUAL_FATAL(posix_spawn(&mock, program, &actions, NULL, argv, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(out[1]);
-    FILE *file = fdopen(out[0], "r");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    CU_ASSERT_PTR_NOT_NULL(fgets(line, sizeof line, file));
-    fclose(file);
-    const char *colon = strrchr(line, ':');
-    return (uint16_t)(colon == NULL ? 0 : strtoul(colon + 1, NULL, 10));
-}
 
 static tr_result *ask(const char *model, const char *of) {
     tr_options options = TR_OPTIONS_INIT;
@@ -147,8 +117,7 @@ static void the_command_line_takes_a_file(void) {
 
 static void open_stage(void) {
     char extra[2048];
-    unsigned port = start_mock();
-    CU_ASSERT_NOT_EQUAL_FATAL(port, 0);
+    unsigned port = tr_upstream_open(NULL);
     setenv("TROUPE_TEST_KEY", "sk-e2e-schema-123456", 1);
     snprintf(extra, sizeof extra,
              "providers:\n"
@@ -172,8 +141,7 @@ static void open_stage(void) {
 static void close_stage(void) {
     tr_client_close(client);
     tr_stage_close();
-    kill(mock, SIGTERM);
-    waitpid(mock, NULL, 0);
+    tr_upstream_close();
 }
 
 int main(void) {

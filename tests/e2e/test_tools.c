@@ -5,55 +5,30 @@
  */
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/e2e/stage.h"
+#include "tests/e2e/upstream.h"
 
 #define KEY "sk-e2e-tools-123456"
 
-extern char **environ;
-
 enum { path_max = 128 };
 
-static pid_t mock;
 static tr_client *client, *watcher;
 
 /* The mock must be there before the daemon, which reads its variables when it starts. */
 static void open_stage(void) {
-    char program[512], line[128] = "", url[64];
-    char die[] = "--die-with-parent";
-    char *argv[] = {program, die, NULL};
-    const char *folder = getenv("TROUPE_BIN");
-    int out[2];
-    posix_spawn_file_actions_t actions;
-    snprintf(program, sizeof program, "%s/troupe-mock", folder != NULL ? folder : "build/bin");
-    CU_ASSERT_FATAL(pipe2(out, O_CLOEXEC) == 0);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    CU_ASSERT_EQUAL_FATAL(posix_spawn(&mock, program, &actions, NULL, argv, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(out[1]);
-    FILE *file = fdopen(out[0], "r");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    if (file != NULL) {
-        CU_ASSERT_PTR_NOT_NULL(fgets(line, sizeof line, file));
-        fclose(file);
-    }
-    const char *colon = strrchr(line, ':');
-    unsigned long port = colon == NULL ? 0 : strtoul(colon + 1, NULL, 10);
-    CU_ASSERT_NOT_EQUAL_FATAL(port, 0);
-    snprintf(url, sizeof url, "http://127.0.0.1:%lu/v1", port);
+    char url[64];
+    unsigned port = tr_upstream_open(NULL);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/v1", port);
     setenv("OPENAI_BASE_URL", url, 1);
     setenv("OPENAI_API_KEY", KEY, 1);
-    snprintf(url, sizeof url, "http://127.0.0.1:%lu/v1beta", port);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/v1beta", port);
     setenv("GEMINI_BASE_URL", url, 1);
     setenv("GEMINI_API_KEY", KEY, 1);
-    snprintf(url, sizeof url, "http://127.0.0.1:%lu", port);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", port);
     setenv("ANTHROPIC_BASE_URL", url, 1);
     setenv("ANTHROPIC_API_KEY", KEY, 1);
     setenv("OLLAMA_HOST", url, 1);
@@ -66,8 +41,7 @@ static void close_stage(void) {
     tr_client_close(client);
     tr_client_close(watcher);
     tr_stage_close();
-    kill(mock, SIGTERM);
-    waitpid(mock, NULL, 0);
+    tr_upstream_close();
 }
 
 static void says(const char *text, const char *expected) {
