@@ -196,18 +196,7 @@ static tr_str unfenced(tr_str text) {
 }
 
 static tr_err check(struct tri_shape *s, tr_str text) {
-    if (s->schema != NULL) {
-        return tr_schema_validate(s->schema, text.ptr, text.size, s->fault, sizeof s->fault);
-    }
-    tr_json *json = NULL;
-    tr_json_fault fault = {0};
-    tr_err err = tr_json_parse_max(text.ptr, text.size, TR_CHAT_VALUES_max, &json, &fault);
-    if (err == TR_ERR_INVALID) {
-        snprintf(s->fault, sizeof s->fault, "it is no JSON: %s at byte %zu", fault.reason,
-                 fault.offset);
-    }
-    tr_json_free(json);
-    return err;
+    return tr_schema_validate(s->schema, text.ptr, text.size, s->fault, sizeof s->fault);
 }
 
 static tr_err verdict(struct tri_shape *s) {

@@ -1,5 +1,5 @@
 /*
- * What is asked when an answer shall be JSON: the schema is read from the request once; for a
+ * What is asked when an answer shall be JSON: the request is read once, for its schema; for a
  * provider that cannot hold answers to it, the request is written anew, with the schema in the
  * system message, and with the answer to be corrected and what is wrong with it at the end. All
  * other members go on byte for byte.
@@ -21,6 +21,11 @@ static bool equals(tr_str text, const char *word) {
     return text.ptr != NULL && text.size == strlen(word) && memcmp(text.ptr, word, text.size) == 0;
 }
 
+static bool is_instructed(const tr_target *target) {
+    return target->structured != TR_STRUCTURED_GRAMMAR &&
+           target->structured != TR_STRUCTURED_NATIVE;
+}
+
 static bool all_by_grammar(const tri_call *c) {
     for (uint32_t i = 0; i < c->targets.count; i++) {
         if (c->targets.items[i].structured != TR_STRUCTURED_GRAMMAR) {
@@ -28,6 +33,15 @@ static bool all_by_grammar(const tri_call *c) {
         }
     }
     return true;
+}
+
+static bool one_is_instructed(const tri_call *c) {
+    for (uint32_t i = 0; i < c->targets.count; i++) {
+        if (is_instructed(&c->targets.items[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* --- reading the schema --- */
@@ -81,7 +95,11 @@ tr_err tri_shape_begin(tri_call *c) {
         return err == TR_ERR_NOMEM ? err : TR_OK; /* the backend says what is wrong with it */
     }
     err = take_format(c, tr_json_get(tr_json_root(json), "response_format"));
-    tr_json_free(json);
+    if (c->shape != NULL && one_is_instructed(c)) {
+        c->shape->request = json;
+    } else {
+        tr_json_free(json);
+    }
     return err;
 }
 
@@ -89,6 +107,7 @@ void tri_shape_free(struct tri_shape *s) {
     if (s != NULL) {
         tri_shape_reset(s);
         tr_schema_free(s->schema);
+        tr_json_free(s->request);
         tr_msg_free(s->terminal);
         tr_free((void *)s->source.ptr);
         tr_free(s->others);
@@ -200,18 +219,12 @@ static void write_request(tr_jsonw *w, const tri_call *c, const tr_json_value *r
 }
 
 static tr_body *written_anew(const tri_call *c) {
-    tr_json *json = NULL;
     tr_jsonw w;
     char *text = NULL;
     size_t size = 0;
-    if (tr_json_parse_max(c->body->bytes, c->body->size, TR_CHAT_VALUES_max, &json, NULL) !=
-        TR_OK) {
-        return NULL; /* it was read before: only memory can lack */
-    }
     tr_jsonw_init(&w);
-    write_request(&w, c, tr_json_root(json));
+    write_request(&w, c, tr_json_root(c->shape->request));
     tr_err err = tr_jsonw_take(&w, &text, &size);
-    tr_json_free(json);
     tr_body *body = err == TR_OK ? tr_body_new(size) : NULL;
     if (body != NULL) {
         memcpy(body->bytes, text, size);

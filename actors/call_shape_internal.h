@@ -7,6 +7,7 @@
 
 struct tri_shape {
     /* set at the SUBMIT */
+    tr_json *request;  /* what is written anew for a provider that is instructed; NULL: none is */
     tr_str source;     /* the schema's text, in its own memory; ptr NULL: any object */
     tr_schema *schema; /* NULL: nothing of it is understood */
     bool understood;   /* the whole of it */

@@ -335,10 +335,12 @@ static bool more_spans(scanner *s) {
     return true;
 }
 
+static const char too_many[] = "too many values";
+
 static bool scan_value(scanner *s, int depth) {
     skip_blank(s);
     if (s->values == s->values_max) {
-        return refuse(s, "too many values");
+        return refuse(s, too_many);
     }
     if (s->values == s->span_room && !more_spans(s)) {
         return false;
@@ -471,7 +473,8 @@ static tr_json_value *link_value(linker *l, const cJSON *item) {
 
 static tr_err fault(tr_json_fault *ret_fault, size_t offset, const char *reason) {
     if (ret_fault != NULL) {
-        *ret_fault = (tr_json_fault){.offset = offset, .reason = reason};
+        *ret_fault =
+            (tr_json_fault){.offset = offset, .reason = reason, .too_many = reason == too_many};
     }
     return TR_ERR_INVALID;
 }

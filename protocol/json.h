@@ -29,6 +29,7 @@ typedef enum tr_json_type {
 typedef struct tr_json_fault {
     size_t offset;
     const char *reason;
+    bool too_many; /* it has more values than are allowed, and may be JSON */
 } tr_json_fault;
 
 /* Copies `text`. TR_ERR_INVALID (with *ret_fault when not NULL) or TR_ERR_NOMEM. */

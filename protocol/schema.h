@@ -8,11 +8,13 @@
 
 #include "protocol/json.h"
 
-#define TR_SCHEMA_TEXT_max (256 * 1024) /* bytes of a schema */
-#define TR_SCHEMA_NODES_max 4096        /* schemas in it */
-#define TR_SCHEMA_CHAIN_max 16          /* $ref to $ref, anyOf in anyOf …, about one value */
-#define TR_SCHEMA_STEPS_max (2 * 1000 * 1000) /* of one validation */
-#define TR_SCHEMA_WHY_size 512                /* room for any sentence below */
+#define TR_SCHEMA_TEXT_max (256 * 1024)   /* bytes of a schema */
+#define TR_SCHEMA_NODES_max 4096          /* schemas in it */
+#define TR_SCHEMA_CHAIN_max 16            /* $ref to $ref, anyOf in anyOf …, about one value */
+#define TR_SCHEMA_STEPS_max (1000 * 1000) /* of one validation */
+#define TR_SCHEMA_VALUES_max                                                                       \
+    (64 * 1024)                /* of a text that is validated: a shard does it in one go */
+#define TR_SCHEMA_WHY_size 512 /* room for any sentence below */
 
 typedef struct tr_schema tr_schema;
 
@@ -28,9 +30,10 @@ TR_MUST_USE tr_err tr_schema_parse(const char *text, size_t size, tr_schema_mode
                                    tr_schema **ret, char *ret_why, size_t why_size);
 void tr_schema_free(tr_schema *schema); /* NULL is fine */
 
-/* Whether the text is JSON and follows the schema. TR_ERR_INVALID: it does not, and `ret_why` says
- * where and what was expected, for a model to act on ("at /items/0/name: expected string, got
- * number"). TR_ERR_TOO_LARGE: that cannot be said within TR_SCHEMA_STEPS_max. TR_ERR_NOMEM. */
+/* Whether the text is JSON and follows the schema; NULL: any JSON does. TR_ERR_INVALID: it does
+ * not, and `ret_why` says where and what was expected, for a model to act on ("at /items/0/name:
+ * expected string, got number"). TR_ERR_TOO_LARGE: that cannot be said within TR_SCHEMA_STEPS_max,
+ * or the text has more than TR_SCHEMA_VALUES_max values. TR_ERR_NOMEM. */
 TR_MUST_USE tr_err tr_schema_validate(const tr_schema *schema, const char *text, size_t size,
                                       char *ret_why, size_t why_size);
 /* The same of a value that has been read. */

@@ -130,35 +130,17 @@ static tr_err read_ref(tri_schema_parser *p, uint32_t node, const char *keyword,
     return err;
 }
 
-static tr_err read_any_of(tri_schema_parser *p, uint32_t node, const char *keyword,
-                          const tr_json_value *value) {
+/* anyOf, oneOf, allOf and prefixItems: only the last may be empty. */
+static tr_err read_list(tri_schema_parser *p, uint32_t node, const char *keyword,
+                        const tr_json_value *value) {
     tri_span span = {0, 0};
-    tr_err err = add_list(p, node, keyword, value, false, &span);
-    node_of(p, node)->any_of = span;
-    return err;
-}
-
-static tr_err read_one_of(tri_schema_parser *p, uint32_t node, const char *keyword,
-                          const tr_json_value *value) {
-    tri_span span = {0, 0};
-    tr_err err = add_list(p, node, keyword, value, false, &span);
-    node_of(p, node)->one_of = span;
-    return err;
-}
-
-static tr_err read_all_of(tri_schema_parser *p, uint32_t node, const char *keyword,
-                          const tr_json_value *value) {
-    tri_span span = {0, 0};
-    tr_err err = add_list(p, node, keyword, value, false, &span);
-    node_of(p, node)->all_of = span;
-    return err;
-}
-
-static tr_err read_prefix(tri_schema_parser *p, uint32_t node, const char *keyword,
-                          const tr_json_value *value) {
-    tri_span span = {0, 0};
-    tr_err err = add_list(p, node, keyword, value, true, &span);
-    node_of(p, node)->prefix = span;
+    bool is_prefix = strcmp(keyword, "prefixItems") == 0;
+    tr_err err = add_list(p, node, keyword, value, is_prefix, &span);
+    tri_schema_node *n = node_of(p, node); /* by now they may be elsewhere */
+    *(is_prefix                       ? &n->prefix
+      : strcmp(keyword, "anyOf") == 0 ? &n->any_of
+      : strcmp(keyword, "oneOf") == 0 ? &n->one_of
+                                      : &n->all_of) = span;
     return err;
 }
 
@@ -393,12 +375,12 @@ static const struct {
     {"required", read_nothing},
     {"additionalProperties", read_additional},
     {"items", read_items},
-    {"prefixItems", read_prefix},
+    {"prefixItems", read_list},
     {"enum", read_enum},
     {"const", read_const},
-    {"anyOf", read_any_of},
-    {"oneOf", read_one_of},
-    {"allOf", read_all_of},
+    {"anyOf", read_list},
+    {"oneOf", read_list},
+    {"allOf", read_list},
     {"$ref", read_ref},
     {"minLength", read_count},
     {"maxLength", read_count},

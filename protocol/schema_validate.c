@@ -518,14 +518,21 @@ tr_err tr_schema_validate(const tr_schema *schema, const char *text, size_t size
                           size_t why_size) {
     tr_json *json = NULL;
     tr_json_fault fault = {0};
-    tr_err err = tr_json_parse_max(text, size, TR_CHAT_VALUES_max, &json, &fault);
+    tr_err err = tr_json_parse_max(text, size, TR_SCHEMA_VALUES_max, &json, &fault);
+    if (err == TR_ERR_INVALID && fault.too_many) {
+        snprintf(ret_why, why_size, "it has more than %d values, too many to be checked",
+                 TR_SCHEMA_VALUES_max);
+        return TR_ERR_TOO_LARGE;
+    }
     if (err != TR_OK) {
         snprintf(ret_why, why_size, "%s%s at byte %zu",
                  err == TR_ERR_INVALID ? "it is no JSON: " : "",
                  err == TR_ERR_INVALID ? fault.reason : "out of memory", fault.offset);
         return err;
     }
-    err = tr_schema_check(schema, tr_json_root(json), ret_why, why_size);
+    if (schema != NULL) {
+        err = tr_schema_check(schema, tr_json_root(json), ret_why, why_size);
+    }
     tr_json_free(json);
     return err;
 }

@@ -325,6 +325,30 @@ static void a_grammar_that_is_too_large_is_given_up_at_once(void) {
     tr_schema_free(schema);
 }
 
+/* A correction would not help: it is the text's size that is wrong. */
+static void a_text_of_too_many_values_is_too_large(void) {
+    static char text[2 * TR_SCHEMA_VALUES_max + 2];
+    char why[TR_SCHEMA_WHY_size] = "";
+    tr_schema *schema = NULL;
+    size_t size = 0;
+    CU_ASSERT_EQUAL_FATAL(tr_schema_parse("{}", 2, TR_SCHEMA_STRICT, &schema, why, sizeof why),
+                          TR_OK);
+    text[size++] = '[';
+    for (int i = 1; i < TR_SCHEMA_VALUES_max; i++) { /* the array is one of them */
+        text[size++] = '1';
+        text[size++] = ',';
+    }
+    text[size - 1] = ']';
+    CU_ASSERT_EQUAL(tr_schema_validate(schema, text, size, why, sizeof why), TR_OK);
+    CU_ASSERT_EQUAL(tr_schema_validate(NULL, text, size, why, sizeof why), TR_OK);
+    memcpy(text + size - 1, ",1]", 3);
+    CU_ASSERT_EQUAL(tr_schema_validate(schema, text, size + 2, why, sizeof why), TR_ERR_TOO_LARGE);
+    CU_ASSERT_STRING_EQUAL(why, "it has more than 65536 values, too many to be checked");
+    CU_ASSERT_EQUAL(tr_schema_validate(NULL, text, size + 2, why, sizeof why), TR_ERR_TOO_LARGE);
+    CU_ASSERT_EQUAL(tr_schema_validate(NULL, "[1", 2, why, sizeof why), TR_ERR_INVALID);
+    tr_schema_free(schema);
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
 #define T(name) {#name, name}
@@ -340,6 +364,7 @@ int main(void) {
         {"a_long_enum_becomes_a_grammar_at_once", a_long_enum_becomes_a_grammar_at_once},
         {"a_grammar_that_is_too_large_is_given_up_at_once",
          a_grammar_that_is_too_large_is_given_up_at_once},
+        {"a_text_of_too_many_values_is_too_large", a_text_of_too_many_values_is_too_large},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{"schema", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
