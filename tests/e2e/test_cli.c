@@ -328,12 +328,32 @@ static void a_key_is_stored_for_the_account_that_uses_it(void) {
     says(p->out, "1 key from file:");
     CU_ASSERT_EQUAL(TROUPE(begin(NULL, 0), "key", "rm", "openai-responses"), 0);
     p = begin("sk-one\n", 0);
-    CU_ASSERT_EQUAL(TROUPE(p, "key", "set", "opnai"), 0);
-    says(p->err, "`troupe key check opnai` tries it");
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "set", "opnai"), 2);
+    says(p->err, "there is no provider \"opnai\"; did you mean openai");
+    says(p->err, "--force stores");
+    p = begin("sk-one\n", 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "add", "opnai"), 2);
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "rm", "opnai"), 2); /* nothing was stored */
+    p = begin("sk-one\n", 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "set", "--force", "opnai"), 0);
+    says(p->err, "`troupe key check opnai` tries it\n");
     p = begin(NULL, 0);
     CU_ASSERT_EQUAL(TROUPE(p, "key", "check", "opnai"), 2);
     says(p->err, "there is no provider \"opnai\"");
     CU_ASSERT_EQUAL(TROUPE(begin(NULL, 0), "key", "rm", "opnai"), 0);
+    p = begin("sk-one\n", 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "key", "set", "opnai", "--socket", "ipc:///nonexistent/socket"), 0);
+    says(p->err, "no daemon runs now");
+    CU_ASSERT_EQUAL(TROUPE(begin(NULL, 0), "key", "rm", "opnai"), 0);
+}
+
+/* A model can have any name; in a table it must not begin a line or move the cursor. */
+static void names_of_others_move_no_cursor(void) {
+    program *p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "models"), 0);
+    says(p->out, "odd [2Jname");
+    CU_ASSERT_PTR_NULL(strchr(p->out, '\033'));
 }
 
 /* What was told once is not told again as the reason why nothing more is tried. */
@@ -570,7 +590,8 @@ static void completion_knows_values(void) {
 static void open_stage(void) {
     tr_stage_open(1, "  missing: {file: /nonexistent/m.gguf}\n"
                      "providers:\n"
-                     "  dead: {kind: openai-compatible, base_url: \"http://127.0.0.1:1/v1\"}\n");
+                     "  dead: {kind: openai-compatible, base_url: \"http://127.0.0.1:1/v1\"}\n"
+                     "aliases: {odd: \"echo/odd\\e[2Jname\"}\n");
 }
 
 int main(void) {
@@ -588,6 +609,7 @@ int main(void) {
          a_file_written_after_the_start_is_found_at_a_reload},
         {"a_key_is_stored_for_the_account_that_uses_it",
          a_key_is_stored_for_the_account_that_uses_it},
+        {"names_of_others_move_no_cursor", names_of_others_move_no_cursor},
         {"a_dead_server_is_told_once", a_dead_server_is_told_once},
         {"a_daemon_whose_socket_was_removed_is_named_with_its_pid",
          a_daemon_whose_socket_was_removed_is_named_with_its_pid},

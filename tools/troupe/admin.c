@@ -258,17 +258,9 @@ int tri_cmd_status(const tri_args *args) {
 }
 
 static bool answers(const tri_args *args) {
-    tr_client_options options = TR_CLIENT_OPTIONS_INIT;
-    options.url = args->socket;
-    options.token_file = args->token_file;
-    options.ca_file = args->ca_file;
-    options.connect_ms = 1000;
-    tr_client *client;
-    if (tr_client_open_with(&options, &client) != TR_OK) {
-        return false;
-    }
+    tr_client *client = tri_connect_if_there(args);
     tr_client_close(client);
-    return true;
+    return client != NULL;
 }
 
 int tri_cmd_start(const tri_args *args) {

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "protocol/utf8.h"
 #include "tools/troupe/commands.h"
 
 typedef struct asking {
@@ -60,7 +61,12 @@ static void done_came(const tr_result *result, void *arg) {
     tri_note_usage(a->args, result);
     for (size_t i = 0; i < tr_result_tool_calls(result) && !a->args->json; i++) {
         tr_tool_call call = tr_result_tool_call(result, i);
-        fprintf(stderr, "troupe: the model calls %s(%s)\n", call.name, call.arguments_json);
+        char *said = NULL;
+        if (asprintf(&said, "%s(%s)", call.name, call.arguments_json) >= 0) {
+            tr_utf8_plain(said, strlen(said)); /* a model's words */
+            fprintf(stderr, "troupe: the model calls %s\n", said);
+            free(said);
+        }
     }
 }
 

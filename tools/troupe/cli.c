@@ -16,6 +16,7 @@
 
 #include "protocol/utf8.h"
 #include "tools/troupe/limit.h"
+#include "tools/troupe/plain.h"
 
 #define PROMPT_max (32U * 1024U * 1024U)
 
@@ -65,6 +66,16 @@ int tri_usage(const char *command, const char *format, ...) {
         fputs("; `troupe help` lists the commands\n", stderr);
     }
     return TRI_EXIT_USAGE;
+}
+
+tr_client *tri_connect_if_there(const tri_args *args) {
+    tr_client_options options = TR_CLIENT_OPTIONS_INIT;
+    tr_client *client = NULL;
+    options.url = args->socket;
+    options.token_file = args->token_file;
+    options.ca_file = args->ca_file;
+    options.connect_ms = 1000;
+    return tr_client_open_with(&options, &client) == TR_OK ? client : NULL;
 }
 
 bool tri_connect(const tri_args *args, tr_client **ret, int *ret_status) {
@@ -388,7 +399,8 @@ static tr_json *request_on(tr_client *client, const tri_args *args, const char *
     tr_json *json = NULL;
     tr_err err = request != NULL ? tr_control_json(client, request, &answer) : TR_ERR_INVALID;
     if (err == TR_OK) {
-        err = tr_json_parse(answer, strlen(answer), &json, NULL);
+        size_t size = args->json ? strlen(answer) : tri_plain_json(answer, strlen(answer));
+        err = tr_json_parse(answer, size, &json, NULL);
         if (err == TR_OK && args->json) {
             puts(answer);
         }

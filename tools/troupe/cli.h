@@ -50,7 +50,7 @@ typedef struct tri_args {
     uint32_t timeout_ms, retries;
     uint32_t at_once;
     bool no_stream, stream, hedge, show;
-    bool json, quiet, verbose, once;
+    bool json, quiet, verbose, once, force;
     char **rest; /* what is no option */
     int rest_count;
 } tri_args;
@@ -84,6 +84,8 @@ int tri_usage(const char *command, const char *format, ...) __attribute__((forma
 
 /* Connects; on failure it has said so and *ret_status is the exit status. */
 bool tri_connect(const tri_args *args, tr_client **ret, int *ret_status);
+/* The same without a word, and without patience: NULL when no daemon is there. */
+tr_client *tri_connect_if_there(const tri_args *args);
 /* tr_options of the arguments, without files; false (said) when one is wrong. */
 bool tri_options(const tri_args *args, tr_options *ret);
 /* The request that asks `prompt`; NULL and *ret_status (said) when an option is wrong. */

@@ -14,6 +14,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "protocol/near.h"
 #include "providers/key_file.h"
 #include "providers/keys.h"
 #include "tools/troupe/commands.h"
@@ -161,13 +162,61 @@ static int read_key(const char *provider, char *buf, size_t size, tr_str *ret) {
     return TRI_EXIT_OK;
 }
 
+/* --- whose key it is --- */
+
+/* Whether one of the daemon's providers has that name. `meant` gets those that are alike. */
+static bool is_among(const tr_json_value *providers, const char *provider, char *meant,
+                     size_t size) {
+    bool found = false;
+    tr_near near;
+    tr_near_init(&near, (tr_str){provider, strlen(provider)}, meant, size);
+    for (const tr_json_value *one = tr_json_first(providers); one != NULL;
+         one = tr_json_next(one)) {
+        char name[TR_NAME_max + 1];
+        tr_str text = tr_json_string(one);
+        snprintf(name, sizeof name, "%.*s", (int)text.size, text.ptr != NULL ? text.ptr : "");
+        found = found || strcmp(name, provider) == 0;
+        tr_near_consider(&near, name);
+    }
+    return found;
+}
+
+/* The daemon knows the catalog and its configuration; without one, *ret_asked is false and any name
+ * will do. Else the exit status (said). */
+static int look_up(const tri_args *args, const char *provider, bool *ret_asked) {
+    tr_client *client = args->force ? NULL : tri_connect_if_there(args);
+    *ret_asked = client != NULL;
+    if (client == NULL) {
+        return TRI_EXIT_OK;
+    }
+    int status;
+    char meant[200];
+    tri_args plain = *args;
+    plain.json = false; /* the list is no part of what is printed */
+    tr_json *json = tri_control_on(client, &plain, "models", NULL, NULL, &status);
+    if (json != NULL &&
+        !is_among(tr_json_get(tr_json_root(json), "providers"), provider, meant, sizeof meant)) {
+        status = tri_usage("key",
+                           "there is no provider \"%s\"%s; one of your own stands in the daemon's "
+                           "configuration first, or --force stores its key before",
+                           provider, meant);
+    }
+    tr_json_free(json);
+    tr_client_close(client);
+    return status;
+}
+
 /* --- what is done --- */
 
 static int put(const tri_args *args, const char *provider, bool add) {
     store *s = calloc(1, sizeof *s);
     char *buf = calloc(1, TR_KEY_max + 64);
     int status = s != NULL && buf != NULL ? load(provider, s) : TRI_EXIT_FAILED;
+    bool asked = false;
     tr_str key;
+    if (status == TRI_EXIT_OK) {
+        status = look_up(args, provider, &asked);
+    }
     if (status == TRI_EXIT_OK) {
         status = read_key(provider, buf, TR_KEY_max + 64, &key);
     }
@@ -184,8 +233,9 @@ static int put(const tri_args *args, const char *provider, bool add) {
         fprintf(
             stderr,
             "troupe: %zu key%s in %s; a running daemon reads it by itself, and `troupe key check "
-            "%s` tries it\n",
-            s->count, s->count == 1 ? "" : "s", s->file, provider);
+            "%s` tries it%s\n",
+            s->count, s->count == 1 ? "" : "s", s->file, provider,
+            asked || args->force ? "" : "; no daemon runs now to say whether it knows that name");
     }
     if (s != NULL) {
         explicit_bzero(s, sizeof *s);

@@ -43,7 +43,7 @@ const tri_command tri_commands[] = {
     {"cancel", "ID", "cancel a request that `troupe requests` lists", CONNECTING, tri_cmd_cancel},
     {"key", "set|add|rm|list|check [PROVIDER] [N]",
      "keys of providers: store the one on standard input, add it, remove one (or all), list, check",
-     CONNECTING, tri_cmd_key},
+     "force" CONNECTING, tri_cmd_key},
     {"start", "", "start the daemon in the background", "config quiet", tri_cmd_start},
     {"stop", "", "let running requests finish and end the daemon", CONNECTING, tri_cmd_stop},
     {"status", "", "version, sockets, models, and the provider keys that the daemon sees",
@@ -90,6 +90,7 @@ enum {
     CA_FILE,
     CONFIG,
     ONCE,
+    FORCE,
     PROVIDER
 };
 
@@ -172,6 +173,10 @@ const tri_option tri_options_known[] = {
      "fewer at once while the provider shows that they are too many",
      "on or off"},
     {{"once", no_argument, NULL, ONCE}, NULL, "print once and end", NULL},
+    {{"force", no_argument, NULL, FORCE},
+     NULL,
+     "store the key also of a provider that the daemon does not know",
+     NULL},
     {{"config", WITH, NULL, CONFIG}, "FILE", "the daemon's configuration", NULL},
     {{"socket", WITH, NULL, SOCKET}, "URL", "the daemon's ipc://, tcp:// or tls+tcp:// URL", NULL},
     {{"token-file", WITH, NULL, TOKEN_FILE}, "FILE", "the secret of a tcp daemon", NULL},
@@ -401,6 +406,9 @@ static bool set_option(tri_args *args, int option, const char *value) {
         return true;
     case ONCE:
         args->once = true;
+        return true;
+    case FORCE:
+        args->force = true;
         return true;
     case STOP:
         if (args->stop_count == sizeof args->stops / sizeof *args->stops || value[0] == '\0' ||

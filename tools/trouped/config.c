@@ -91,9 +91,14 @@ size_t tri_config_line(const tr_config *config, const void *member) {
     return m != NULL ? m->line : 0;
 }
 
-/* A name that is shown shortened may have been cut inside a character. */
-static void mend(char *why) {
-    why[tr_utf8_mend(why, strlen(why))] = '\0';
+/* Behind the place, which has `used` bytes. What is wrong may be a name: it must move no cursor,
+ * and one that is shown shortened may have been cut inside a character. */
+static tr_err say(char *why, int used, const char *format, va_list args) {
+    if (used > 0 && used < TR_CONFIG_WHY_size) {
+        vsnprintf(why + used, TR_CONFIG_WHY_size - (size_t)used, format, args);
+    }
+    why[tr_utf8_plain(why, strlen(why))] = '\0';
+    return TR_ERR_INVALID;
 }
 
 tr_err tri_config_fault(const tr_config *config, const void *member, char *why, const char *format,
@@ -102,14 +107,11 @@ tr_err tri_config_fault(const tr_config *config, const void *member, char *why, 
     int used = m != NULL ? snprintf(why, TR_CONFIG_WHY_size, "%s:%zu:%zu: ", config->origin,
                                     m->line, m->column)
                          : snprintf(why, TR_CONFIG_WHY_size, "%s: ", config->origin);
-    if (used > 0 && used < TR_CONFIG_WHY_size) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(why + used, TR_CONFIG_WHY_size - (size_t)used, format, args);
-        va_end(args);
-    }
-    mend(why);
-    return TR_ERR_INVALID;
+    va_list args;
+    va_start(args, format);
+    tr_err err = say(why, used, format, args);
+    va_end(args);
+    return err;
 }
 
 __attribute__((format(printf, 3, 4))) static tr_err fault(reader *r, const yaml_node_t *node,
@@ -117,14 +119,11 @@ __attribute__((format(printf, 3, 4))) static tr_err fault(reader *r, const yaml_
     int used = node != NULL ? snprintf(r->why, TR_CONFIG_WHY_size, "%s:%zu:%zu: ", r->name,
                                        node->start_mark.line + 1, node->start_mark.column + 1)
                             : snprintf(r->why, TR_CONFIG_WHY_size, "%s: ", r->name);
-    if (used > 0 && used < TR_CONFIG_WHY_size) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(r->why + used, TR_CONFIG_WHY_size - (size_t)used, format, args);
-        va_end(args);
-    }
-    mend(r->why);
-    return TR_ERR_INVALID;
+    va_list args;
+    va_start(args, format);
+    tr_err err = say(r->why, used, format, args);
+    va_end(args);
+    return err;
 }
 
 static const char *text_of(const yaml_node_t *node) {

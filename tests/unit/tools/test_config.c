@@ -251,6 +251,16 @@ static void mutations_never_crash(void) {
     }
 }
 
+static void a_faulty_name_moves_no_cursor(void) {
+    static const char text[] = "aliases: {\"odd\\e[2Jname\": echo/x, \"a\\e[2J\": 5}\n"
+                               "\"b\\e[2J\": 1\n";
+    tr_config config;
+    char why[TR_CONFIG_WHY_size] = "";
+    CU_ASSERT_EQUAL(tr_config_parse(text, sizeof text - 1, "t", &config, why), TR_ERR_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, " [2J"));
+    CU_ASSERT_PTR_NULL(strchr(why, '\033'));
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"no_file_gives_a_local_model", no_file_gives_a_local_model},
@@ -267,6 +277,7 @@ int main(void) {
         {"files_that_cannot_be_read_say_why", files_that_cannot_be_read_say_why},
         {"what_is_printed_reads_back_the_same", what_is_printed_reads_back_the_same},
         {"the_document_is_up_to_date", the_document_is_up_to_date},
+        {"a_faulty_name_moves_no_cursor", a_faulty_name_moves_no_cursor},
         {"mutations_never_crash", mutations_never_crash},
         CU_TEST_INFO_NULL,
     };
