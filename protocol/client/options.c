@@ -103,6 +103,10 @@ static void write_own(tr_jsonw *w, const tr_options *o) {
         tr_jsonw_name(w, "grammar");
         tr_jsonw_text(w, o->grammar);
     }
+    if (o->reasoning_effort != NULL) {
+        tr_jsonw_name(w, "reasoning_effort");
+        tr_jsonw_text(w, o->reasoning_effort);
+    }
     if (o->one_tool_call) {
         tr_jsonw_name(w, "parallel_tool_calls");
         tr_jsonw_bool(w, false);

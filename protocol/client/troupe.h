@@ -124,6 +124,8 @@ typedef struct tr_options {
                                  NULL = auto when there are tools */
     bool show;                /* send nothing: the answer's text is the request that the provider
                                  would get (key struck out), or a local model's prompt */
+    const char *reasoning_effort; /* "none", "minimal", "low", "medium", "high", as the provider's
+                                     model has them; NULL = its own */
 } tr_options;
 #define TR_NAN __builtin_nan("")
 #define TR_RETRIES_DEFAULT UINT32_MAX
@@ -131,7 +133,7 @@ typedef struct tr_options {
     {                                                                                              \
         sizeof(tr_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, TR_NAN, TR_NAN,     \
             TR_NAN, TR_NAN, TR_NAN, TR_NAN, -1, -1, 0, 0, TR_RETRIES_DEFAULT, 0, 0, 0, 0, 0, 0,    \
-            false, false, false, false, NULL, false                                                \
+            false, false, false, false, NULL, false, NULL                                          \
     }
 
 /* `options` NULL = all defaults. TR_ERR_INVALID says which option; TR_ERR_NOMEM. No I/O. */

@@ -57,6 +57,10 @@ static void a_request_is_shown_as_it_would_go_and_goes_nowhere(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\nanthropic-version: "));
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"top_k\":3"));
     CU_ASSERT_PTR_NULL(strstr(out, KEY));
+    CU_ASSERT_EQUAL(show("openai/mock:x", "--effort", "low", out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"reasoning_effort\":\"low\""));
+    CU_ASSERT_EQUAL(show("anthropic/mock:x", "--effort", "some", out, sizeof out), 2);
+    CU_ASSERT_TRUE(tr_stage_logged("--effort: expected none, minimal, low") > 0);
     static const char object[] = "{\"response_format\":{\"type\":\"json_object\"}}";
     CU_ASSERT_EQUAL(show("anthropic/mock:x", "--extra", object, out, sizeof out), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"system\":"));

@@ -63,6 +63,21 @@ static void each_limit_of_a_request_has_its_sentence(void) {
            "the answer was not complete within the total limit of 250 ms");
 }
 
+static void command_line_has_each_limit(void) {
+    static const char *const limits[][3] = {
+        {"mock/mock:first=20s", "--first-token-timeout", "no first token came within 200 ms"},
+        {"mock/mock:tokens=9,stall=600", "--idle-timeout", "the stream fell silent for 200 ms"},
+        {"mock/mock:tokens=9999,interval=20ms", "--timeout", "within the total limit of 200 ms"},
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        char out[65536];
+        const char *argv[] = {"troupe", "ask", "-m",         limits[i][0], "--retries",
+                              "0",      "hi",  limits[i][1], "200ms",      NULL};
+        CU_ASSERT_EQUAL(tr_stage_run(argv, out, sizeof out), 6);
+        CU_ASSERT_TRUE(tr_stage_logged(limits[i][2]) > 0);
+    }
+}
+
 static void short_idle_limit_ends_no_long_prefill(void) {
     tr_options options = options_of("mock/mock:first=900ms,tokens=2");
     options.idle_ms = 100;
@@ -181,6 +196,7 @@ int main(void) {
     CU_TestInfo tests[] = {
         {"(the daemon and the mock start)", open_stage},
         {"each_limit_of_a_request_has_its_sentence", each_limit_of_a_request_has_its_sentence},
+        {"command_line_has_each_limit", command_line_has_each_limit},
         {"short_idle_limit_ends_no_long_prefill", short_idle_limit_ends_no_long_prefill},
         {"short_first_token_limit_ends_no_slow_stream",
          short_first_token_limit_ends_no_slow_stream},

@@ -143,6 +143,10 @@ bool tri_options(const tri_args *args, tr_options *ret) {
     options.top_p = args->top_p;
     options.seed = args->seed;
     options.max_tokens = args->max_tokens;
+    options.reasoning_effort = args->effort;
+    options.connect_ms = args->connect_ms;
+    options.first_token_ms = args->first_token_ms;
+    options.idle_ms = args->idle_ms;
     options.total_ms = args->timeout_ms;
     options.retries = args->retries;
     options.whole = args->no_stream;
@@ -200,6 +204,7 @@ const char *tri_message(const tri_args *args, const tr_result *result, char *buf
         {args->grammar_file != NULL ? "grammar" : none, "--grammar ", args->grammar_file},
         {args->stop_count > 0 ? "stop:" : none, "--stop:", NULL},
         {args->tool_choice != NULL ? "tool_choice:" : none, "--tool-choice:", NULL},
+        {args->effort != NULL ? "reasoning_effort:" : none, "--effort:", NULL},
         {!isnan(args->temperature) ? "temperature:" : none, "--temperature:", NULL},
         {!isnan(args->top_p) ? "top_p:" : none, "--top-p:", NULL},
         {args->max_tokens > 0 ? "max_tokens:" : none, "--max-tokens:", NULL},

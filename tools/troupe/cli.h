@@ -38,6 +38,7 @@ typedef struct tri_args {
     const char *schema_file;
     const char *tools_file;
     const char *tool_choice;
+    const char *effort;
     const char *extra;
     const char *images[TRI_IMAGES_max];
     size_t image_count;
@@ -47,7 +48,7 @@ typedef struct tri_args {
     int64_t seed;
     int64_t rpm, tpm, burst, adaptive; /* -1 = not given */
     uint32_t max_tokens;
-    uint32_t timeout_ms, retries;
+    uint32_t timeout_ms, connect_ms, first_token_ms, idle_ms, retries;
     uint32_t at_once;
     bool no_stream, stream, hedge, show;
     bool json, quiet, verbose, once, force;

@@ -16,7 +16,7 @@
 #define ASKING                                                                                     \
     "model provider base-url system temperature top-p max-tokens seed stop grammar schema tools "  \
     "tool-choice image extra "                                                                     \
-    "timeout retries hedge"
+    "effort timeout connect-timeout first-token-timeout idle-timeout retries hedge"
 
 const tri_command tri_commands[] = {
     {"ask", "[PROMPT...]",
@@ -76,7 +76,11 @@ enum {
     NO_STREAM,
     SHOW_REQUEST,
     STREAM,
+    EFFORT,
     TIMEOUT,
+    CONNECT_TIMEOUT,
+    FIRST_TOKEN_TIMEOUT,
+    IDLE_TIMEOUT,
     RETRIES,
     HEDGE,
     AT_ONCE,
@@ -96,6 +100,7 @@ enum {
 
 #define WITH required_argument
 #define RATE_WANTED "a whole number from 0 to 1000000000"
+#define TIME_WANTED "a time from 1ms to 24h, such as 500ms, 30s or 5m"
 const tri_option tri_options_known[] = {
     {{"model", WITH, NULL, 'm'}, "MODEL", "provider/model, an alias, or a local model", NULL},
     {{"provider", WITH, NULL, PROVIDER}, "NAME", "the provider, when MODEL does not say it", NULL},
@@ -132,6 +137,10 @@ const tri_option tri_options_known[] = {
      "FILE",
      "an image beside the prompt: PNG, JPEG, GIF or WebP, or its URL; may be repeated",
      "a file or a URL, and may be given 16 times"},
+    {{"effort", WITH, NULL, EFFORT},
+     "WORD",
+     "how much a reasoning model thinks: none, minimal, low, medium, high",
+     NULL},
     {{"extra", WITH, NULL, EXTRA}, "JSON", "more fields for the provider, as an object", NULL},
     {{"no-stream", no_argument, NULL, NO_STREAM}, NULL, "print the answer when it is whole", NULL},
     {{"show-request", no_argument, NULL, SHOW_REQUEST},
@@ -149,7 +158,16 @@ const tri_option tri_options_known[] = {
     {{"timeout", WITH, NULL, TIMEOUT},
      "TIME",
      "500ms, 30s or 5m, for the whole request",
-     "a time from 1ms to 24h, such as 500ms, 30s or 5m"},
+     TIME_WANTED},
+    {{"connect-timeout", WITH, NULL, CONNECT_TIMEOUT},
+     "TIME",
+     "to connect to the provider",
+     TIME_WANTED},
+    {{"first-token-timeout", WITH, NULL, FIRST_TOKEN_TIMEOUT},
+     "TIME",
+     "until the answer begins",
+     TIME_WANTED},
+    {{"idle-timeout", WITH, NULL, IDLE_TIMEOUT}, "TIME", "between two tokens", TIME_WANTED},
     {{"retries", WITH, NULL, RETRIES},
      "N",
      "more attempts before the first token; otherwise as configured",
@@ -303,6 +321,12 @@ static bool set_number(tri_args *args, int option, const char *text) {
         return parse_real(text, 1, &args->top_p);
     case TIMEOUT:
         return parse_time(text, &args->timeout_ms);
+    case CONNECT_TIMEOUT:
+        return parse_time(text, &args->connect_ms);
+    case FIRST_TOKEN_TIMEOUT:
+        return parse_time(text, &args->first_token_ms);
+    case IDLE_TIMEOUT:
+        return parse_time(text, &args->idle_ms);
     case SEED:
         return parse_number(text, 0, INT64_MAX, &args->seed);
     case RETRIES:
@@ -335,80 +359,86 @@ static bool set_number(tri_args *args, int option, const char *text) {
     }
 }
 
-/* False when the value is wrong. */
-static bool set_option(tri_args *args, int option, const char *value) {
+/* Where an option's text goes; NULL when it is more than that. */
+static const char **text_of(tri_args *args, int option) {
     switch (option) {
     case 'm':
-        args->model = value;
-        return true;
-    case 'q':
-        args->quiet = true;
-        return true;
+        return &args->model;
     case PROVIDER:
-        args->provider = value;
-        return true;
+        return &args->provider;
     case BASE_URL:
-        args->base_url = value;
-        return true;
+        return &args->base_url;
     case SYSTEM:
-        args->system = value;
-        return true;
+        return &args->system;
     case GRAMMAR:
-        args->grammar_file = value;
-        return true;
+        return &args->grammar_file;
     case SCHEMA:
-        args->schema_file = value;
-        return true;
+        return &args->schema_file;
     case TOOLS:
-        args->tools_file = value;
-        return true;
+        return &args->tools_file;
     case TOOL_CHOICE:
-        args->tool_choice = value;
+        return &args->tool_choice;
+    case EFFORT:
+        return &args->effort;
+    case EXTRA:
+        return &args->extra;
+    case SOCKET:
+        return &args->socket;
+    case TOKEN_FILE:
+        return &args->token_file;
+    case CA_FILE:
+        return &args->ca_file;
+    case CONFIG:
+        return &args->config;
+    default:
+        return NULL;
+    }
+}
+
+/* What an option without a value turns on; NULL when it has one. */
+static bool *switch_of(tri_args *args, int option) {
+    switch (option) {
+    case 'q':
+        return &args->quiet;
+    case 'v':
+        return &args->verbose;
+    case HEDGE:
+        return &args->hedge;
+    case NO_STREAM:
+        return &args->no_stream;
+    case SHOW_REQUEST:
+        return &args->show;
+    case STREAM:
+        return &args->stream;
+    case JSON:
+        return &args->json;
+    case ONCE:
+        return &args->once;
+    case FORCE:
+        return &args->force;
+    default:
+        return NULL;
+    }
+}
+
+/* False when the value is wrong. */
+static bool set_option(tri_args *args, int option, const char *value) {
+    const char **text = text_of(args, option);
+    bool *on = switch_of(args, option);
+    if (text != NULL) {
+        *text = value;
         return true;
+    }
+    if (on != NULL) {
+        *on = true;
+        return true;
+    }
+    switch (option) {
     case IMAGE:
         if (args->image_count == TRI_IMAGES_max || value[0] == '\0') {
             return false;
         }
         args->images[args->image_count++] = value;
-        return true;
-    case EXTRA:
-        args->extra = value;
-        return true;
-    case HEDGE:
-        args->hedge = true;
-        return true;
-    case NO_STREAM:
-        args->no_stream = true;
-        return true;
-    case SHOW_REQUEST:
-        args->show = true;
-        return true;
-    case 'v':
-        args->verbose = true;
-        return true;
-    case STREAM:
-        args->stream = true;
-        return true;
-    case JSON:
-        args->json = true;
-        return true;
-    case SOCKET:
-        args->socket = value;
-        return true;
-    case TOKEN_FILE:
-        args->token_file = value;
-        return true;
-    case CA_FILE:
-        args->ca_file = value;
-        return true;
-    case CONFIG:
-        args->config = value;
-        return true;
-    case ONCE:
-        args->once = true;
-        return true;
-    case FORCE:
-        args->force = true;
         return true;
     case STOP:
         if (args->stop_count == sizeof args->stops / sizeof *args->stops || value[0] == '\0' ||

@@ -56,6 +56,7 @@ static void every_option_arrives(void) {
     o.seed = 1234567890123;
     o.top_k = 40;
     o.max_tokens = 77;
+    o.reasoning_effort = "low";
     tr_request *request = NULL;
     MUST(tr_request_new(&o, &request));
     MUST(tr_request_text(request, "user", "hi"));
@@ -72,6 +73,7 @@ static void every_option_arrives(void) {
     CU_ASSERT_EQUAL(chat->top_k, 40);
     CU_ASSERT_EQUAL(chat->seed, 1234567890123);
     CU_ASSERT_EQUAL(chat->max_tokens, 77);
+    CU_ASSERT_TRUE(is(chat->reasoning_effort, "low"));
     CU_ASSERT_EQUAL(chat->stop_count, 2);
     CU_ASSERT_TRUE(is(chat->stops[1], "\n\n"));
     CU_ASSERT_TRUE(is(chat->schema, "{\"type\":\"object\"}"));
