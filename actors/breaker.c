@@ -38,6 +38,9 @@ tr_verdict tr_breaker_verdict(tr_err err, bool progressed) {
         err == TR_ERR_OVERLOADED) {
         return progressed ? TR_VERDICT_NONE : TR_VERDICT_BAD;
     }
+    if (err == TR_ERR_CANCELLED && progressed) {
+        return TR_VERDICT_GOOD; /* it was answering: who asked has left */
+    }
     switch (tr_err_class_of(err)) {
     case TR_CLASS_INVALID_REQUEST:
     case TR_CLASS_AUTH:

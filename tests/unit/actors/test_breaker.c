@@ -149,6 +149,7 @@ static void verdict_is_bad_only_for_a_target_that_is_down(void) {
     CU_ASSERT_EQUAL(tr_breaker_verdict(TR_ERR_AUTH, false), TR_VERDICT_GOOD);
     CU_ASSERT_EQUAL(tr_breaker_verdict(TR_ERR_RATE_LIMIT, false), TR_VERDICT_NONE);
     CU_ASSERT_EQUAL(tr_breaker_verdict(TR_ERR_CANCELLED, false), TR_VERDICT_NONE);
+    CU_ASSERT_EQUAL(tr_breaker_verdict(TR_ERR_CANCELLED, true), TR_VERDICT_GOOD);
 }
 
 static uint32_t take_all(tr_budget *budget, uint64_t now_us) {

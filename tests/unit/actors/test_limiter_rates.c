@@ -386,7 +386,8 @@ static void half_open_target_gets_one_probe_at_a_time(void) {
     settle(&r, 12, (tr_settle){.err = TR_OK, .progressed = 1, .first_token_ms = 30}, "");
     reserve(&r, (wish){.ref = 13, .model = "m"});
     expect_granted(&r, 13);
-    settle(&r, 13, (tr_settle){.err = TR_OK, .progressed = 1, .first_token_ms = 80}, "");
+    /* It answered, and whoever asked had seen enough. */
+    settle(&r, 13, (tr_settle){.err = TR_ERR_CANCELLED, .progressed = 1, .first_token_ms = 80}, "");
     reserve(&r, (wish){.ref = 14, .model = "m"});
     reserve(&r, (wish){.ref = 15, .model = "m"});
     expect_granted(&r, 14);
