@@ -238,11 +238,9 @@ static tr_err take_message(tr_decoding *decoding, const tr_json_value *root) {
 }
 
 static tr_err take_count(tr_decoding *decoding, const tr_json_value *root) {
-    if (!tri_is(tr_json_get(root, "input_tokens"), TR_JSON_NUMBER)) {
-        return tri_broken(decoding, TR_ERR_SERVER, "the server's answer holds no count of tokens");
-    }
-    decoding->outcome->has_usage = true;
-    return tri_emit_tokens(decoding, tri_count(root, "input_tokens"));
+    tr_err err = tri_emit_tokens(decoding, tr_json_get(root, "input_tokens"));
+    decoding->outcome->has_usage = err == TR_OK;
+    return err;
 }
 
 tr_err tri_anthropic_eof(tr_decoding *decoding, bool cut) {

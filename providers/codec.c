@@ -117,10 +117,13 @@ tr_err tri_emit_vector(tr_decoding *decoding, const tr_json_value *vector, uint3
     return err;
 }
 
-tr_err tri_emit_tokens(tr_decoding *decoding, uint64_t tokens) {
+tr_err tri_emit_tokens(tr_decoding *decoding, const tr_json_value *tokens) {
     char text[64];
-    int size = snprintf(text, sizeof(text), "{\"tokens\":%llu,\"exact\":true}",
-                        (unsigned long long)tokens);
+    int64_t count = tr_json_int(tokens, -1);
+    if (count < 0) {
+        return tri_broken(decoding, TR_ERR_SERVER, "the server's answer holds no count of tokens");
+    }
+    int size = snprintf(text, sizeof(text), "{\"tokens\":%lld,\"exact\":true}", (long long)count);
     decoding->outcome->finish = TR_FINISH_STOP;
     return tri_emit_text(decoding, TR_DELTA_TEXT, 0, (tr_str){text, (size_t)size});
 }

@@ -31,8 +31,8 @@ tr_err tri_emit_args(tr_decoding *decoding, uint32_t choice, uint32_t tool, tr_s
 tr_err tri_emit_opaque(tr_decoding *decoding, uint32_t choice, const char *name, tr_str json);
 /* A JSON array of numbers as the vector of input `index`. */
 tr_err tri_emit_vector(tr_decoding *decoding, const tr_json_value *vector, uint32_t index);
-/* The answer of a count request. */
-tr_err tri_emit_tokens(tr_decoding *decoding, uint64_t tokens);
+/* The answer of a count request; a server's fault when `tokens` is no whole number. */
+tr_err tri_emit_tokens(tr_decoding *decoding, const tr_json_value *tokens);
 
 /* ---- Writing ---- */
 

@@ -65,7 +65,7 @@ tr_err tri_gemini_whole(tr_decoding *decoding, tr_str body) {
     if (decoding->op == TR_OP_EMBED) {
         err = take_embeddings(decoding, root);
     } else if (decoding->op == TR_OP_COUNT && tr_json_get(root, "totalTokens") != NULL) {
-        err = tri_emit_tokens(decoding, tri_count(root, "totalTokens"));
+        err = tri_emit_tokens(decoding, tr_json_get(root, "totalTokens"));
     } else if (tri_is(root, TR_JSON_ARRAY)) {
         /* A stream without alt=sse, or an error in its form. */
         const tr_json_value *one = tr_json_first(root);

@@ -79,7 +79,7 @@ tr_err tri_responses_whole(tr_decoding *decoding, tr_str body) {
     const tr_json_value *root = tr_json_root(json);
     const tr_json_value *tokens = tr_json_get(root, "input_tokens");
     if (decoding->op == TR_OP_COUNT && tri_is(tokens, TR_JSON_NUMBER)) {
-        err = tri_emit_tokens(decoding, tri_count(root, "input_tokens"));
+        err = tri_emit_tokens(decoding, tokens);
         err = err == TR_OK ? TR_DONE : err;
     } else if (decoding->op == TR_OP_CHAT && tri_is(tr_json_get(root, "output"), TR_JSON_ARRAY)) {
         err = take_response(decoding, root);
