@@ -3,9 +3,10 @@
  * ends in a later read is gathered in a message of its own. Out: frames are written one behind the
  * other into a buffer; while one buffer flies the next fills, so that the busier a link is, the
  * more frames leave with each write (singly 0.1 M frames/s, joined 2 M), and a quiet link's frame
- * leaves when the shard has done what it has to do now. That flush is one deferred function for all
- * links of the thread, on a list, since a deferred function knows its actor's state but not the
- * link. Part of an actor's state: only its shard calls this.
+ * leaves when the shard has done what it has to do now. What the peer has room for is written there
+ * and then where the transport can (try_send); only the rest flies. That flush is one deferred
+ * function for all links of the thread, on a list, since a deferred function knows its actor's
+ * state but not the link. Part of an actor's state: only its shard calls this.
  */
 #include "runtime/link.h"
 

@@ -7,8 +7,12 @@
 #define TR_RUNTIME_STREAM_H
 
 #include <pthread.h>
+#include <stddef.h>
 
 #include "runtime/transport.h"
+
+/* The object that `ptr` is the `member` of. */
+#define TRI_CONTAINER(type, member, ptr) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 typedef struct tri_stream tri_stream;
 

@@ -71,8 +71,9 @@ struct tr_transport {
     /* NULL = it has none. How many of the bytes went out at once: then there is nothing to hold and
      * no SENT. Not while a send flies. */
     size_t (*try_send)(tr_stream *stream, const void *bytes, size_t size);
-    /* Non-blocking, once, any thread: nothing follows but events already in the mailbox; the stream
-     * is freed when its operations have ended. */
+    /* Non-blocking, once, from the owner's shard, or any thread while nobody is attached: nothing
+     * follows but events already in the mailbox; the stream is freed when its operations have
+     * ended. */
     void (*close)(tr_stream *stream);
     bool (*peer_uid)(tr_stream *stream, uint32_t *ret_uid); /* false = not known (tcp, inproc) */
     /* The address it is bound to, port 0 replaced by the real port. */
@@ -81,7 +82,8 @@ struct tr_transport {
     void (*forget)(tr_transport *transport, tr_node *node);
 };
 
-/* The one over NNG; process-wide, made once, never freed before exit. */
+/* The real one: plain sockets where it listens at ipc://, NNG for all else. Process-wide, made
+ * once, never freed before exit. */
 tr_transport *tr_transport_nng(void);
 
 #endif

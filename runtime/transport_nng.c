@@ -23,6 +23,7 @@
 #include "runtime/memory.h"
 #include "runtime/node.h"
 #include "runtime/stream.h"
+#include "runtime/transport_socket.h"
 
 #define DIAL_MS_max 10000
 #define DIAL_BUSY_MS_max 5000 /* how long a full backlog is tried again */

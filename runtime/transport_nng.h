@@ -6,8 +6,6 @@
 #ifndef TR_RUNTIME_TRANSPORT_NNG_H
 #define TR_RUNTIME_TRANSPORT_NNG_H
 
-#include <stddef.h>
-
 #include "runtime/stream.h"
 
 /* Embedded in what is to be freed; `fn` runs once on the reaper's thread. */
@@ -29,11 +27,7 @@ struct nng_stream;
 TR_MUST_USE tr_err tri_nng_stream_new(struct nng_stream *nng, tri_stream **ret);
 bool tri_nng_peer_uid(tr_stream *stream, uint32_t *ret_uid);
 
-#define TRI_CONTAINER(type, member, ptr) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
-
 /* runtime/transport_nng_inproc.c: the same table for inproc:// URLs. */
 tr_transport *tri_transport_inproc(void);
-/* runtime/transport_socket.c: the same for listeners at ipc:// URLs and what they accept. */
-tr_transport *tri_transport_socket(void);
 
 #endif

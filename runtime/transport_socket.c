@@ -2,13 +2,15 @@
  * The ipc:// side of the transport: a listening socket and the connections of clients and workers
  * on this host, read and written by the shard of the actor that owns each. NNG's streams carry the
  * same bytes (a client's may be one), but each of their operations ends on a thread of NNG's pool:
- * four futexes and two switches of threads a write, which was a quarter of what a streamed chunk
+ * five futexes and two switches of threads a write, which was a quarter of what a streamed chunk
  * cost. Everything here runs on the owner's shard; a connection that nobody has attached yet is a
  * descriptor and nothing else, so that it may move to another shard.
  *
  * A descriptor is watched for what is wanted of it. Since epoll tells of a peer's end whether it is
  * asked or not, one of which nothing is wanted just then is taken off. Called through transport.h.
  */
+#include "runtime/transport_socket.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +25,7 @@
 #include "runtime/memory.h"
 #include "runtime/shard_internal.h"
 #include "runtime/socket_file.h"
-#include "runtime/transport_nng.h"
+#include "runtime/stream.h"
 
 #define ACCEPTS_a_turn 64
 #define PAUSE_MS_first 20U
@@ -292,7 +294,7 @@ static void pause_over(tr_self *self, void *arg, int fd, uint32_t events) {
     uint64_t times;
     (void)events;
     (void)!read(fd, &times, sizeof times);
-    if (tri_watch(self, g->fd, EPOLLIN, gate_ready, g) == TR_ERR_NOMEM) {
+    if (tri_watch(self, g->fd, EPOLLIN, gate_ready, g) != TR_OK) {
         struct itimerspec due = {.it_value = {.tv_sec = 1}};
         (void)timerfd_settime(fd, 0, &due, NULL);
     }
@@ -336,6 +338,7 @@ static tr_err gate_listen(tr_transport *table, tr_self *self, const tr_listen_sp
                           tr_listener **ret, char *why, size_t why_size) {
     const char *path = spec->url + strlen("ipc://");
     gate *g = tr_zalloc(sizeof *g);
+    snprintf(why, why_size, "out of memory");
     if (g == NULL) {
         return TR_ERR_NOMEM;
     }
@@ -348,7 +351,6 @@ static tr_err gate_listen(tr_transport *table, tr_self *self, const tr_listen_sp
                 .pause_ms = PAUSE_MS_first,
                 .url = tr_strndup(spec->url, strlen(spec->url))};
     tr_err err = TR_ERR_NOMEM;
-    snprintf(why, why_size, "out of memory");
     if (g->url != NULL) {
         err = tri_socket_file_take(path, why, why_size, &g->lock_fd);
     }
