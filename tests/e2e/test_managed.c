@@ -248,6 +248,49 @@ static void a_real_llama_server_answers(void) {
     CU_ASSERT(tr_stage_logged("/nonexistent.gguf") > 0);
 }
 
+static bool is_in_path(const char *program) {
+    char places[4096], file[4608];
+    const char *path = getenv("PATH");
+    char *rest = places;
+    snprintf(places, sizeof places, "%s", path != NULL ? path : "");
+    for (char *place = strsep(&rest, ":"); place != NULL; place = strsep(&rest, ":")) {
+        snprintf(file, sizeof file, "%s/%s", place, program);
+        if (access(file, X_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* With a model that whoever runs the tests has chosen: such servers load theirs from a hub. */
+static void real_server(const char *program, const char *kind, const char *variable) {
+    char yaml[1024];
+    const char *model = getenv(variable);
+    if (!is_in_path(program) || model == NULL) {
+        printf("not run: %s is not in PATH, or %s names no model ", program, variable);
+        return;
+    }
+    tr_stage_close();
+    snprintf(yaml, sizeof yaml, "  real: {kind: %s, model: '%s', sequences: 2}\n", kind, model);
+    tr_stage_open(1, yaml);
+    static const char *const real[] = {"troupe",       "ask", "-m",         "real",
+                                       "--max-tokens", "8",   "Say hello.", NULL};
+    CU_ASSERT_EQUAL(run(real), 0);
+    CU_ASSERT(strlen(out) > 2);
+}
+
+static void a_real_mlx_server_answers(void) {
+    real_server("mlx_lm.server", "managed/mlx", "TROUPE_MLX_MODEL");
+}
+
+static void a_real_transformers_server_answers(void) {
+    real_server("transformers", "managed/transformers", "TROUPE_TRANSFORMERS_MODEL");
+}
+
+static void a_real_vllm_server_answers(void) {
+    real_server("vllm", "managed/vllm", "TROUPE_VLLM_MODEL");
+}
+
 int main(void) {
     CU_TestInfo tests[] = {
         {"(the daemon starts)", open_stage},
@@ -269,6 +312,9 @@ int main(void) {
         {"a_server_sees_no_keys_and_dies_with_a_killed_daemon",
          a_server_sees_no_keys_and_dies_with_a_killed_daemon},
         {"a_real_llama_server_answers", a_real_llama_server_answers},
+        {"a_real_mlx_server_answers", a_real_mlx_server_answers},
+        {"a_real_transformers_server_answers", a_real_transformers_server_answers},
+        {"a_real_vllm_server_answers", a_real_vllm_server_answers},
         {"(the daemon stops)", close_stage},
         CU_TEST_INFO_NULL,
     };
