@@ -262,9 +262,20 @@ static uint32_t strip_tokens(tr_msg *msg) {
     return bytes;
 }
 
+/* Without memory the gate learns of it at the end. */
+static void tell_gate(tr_self *self, tri_call *c) {
+    tr_msg *flows = c->owes_flows ? tr_msg_new(TR_KIND_FLOWS, 0) : NULL;
+    c->owes_flows = false;
+    if (flows != NULL) {
+        flows->ref = c->attempt;
+        (void)!tr_send_control(self, c->gate, flows);
+    }
+}
+
 static tr_err delta_came(tr_self *self, tri_call *c, tr_msg **msg) {
     tr_delta *delta = (tr_delta *)(*msg)->data;
     tr_err err = TR_OK;
+    tell_gate(self, c);
     c->said_bytes += delta->kind == TR_DELTA_OPAQUE ? 0 : delta->text_size;
     if (tri_shape_holds(c)) {
         return tri_shape_hold(self, c, msg);

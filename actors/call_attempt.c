@@ -251,6 +251,7 @@ tr_err tri_call_granted(tr_self *self, tri_call *c, const tr_granted *grant) {
     }
     c->model = grant->model;
     c->backend = grant->backend;
+    c->owes_flows = grant->wants_flows != 0;
     count_attempt(self, c);
     tr_err err = tr_monitor(self, c->backend, &c->backend_monitor);
     tr_msg *msg = err == TR_OK ? submit_message(self, c) : NULL;

@@ -59,6 +59,7 @@ typedef struct tri_call {
     uint64_t lost_us, knock_us; /* without a gate: since when, and when it is looked for again */
     uint64_t backoff_us;        /* when the next attempt is due */
     bool reserved;              /* the gate holds something for us */
+    bool owes_flows;            /* and wants to hear of the first delta */
     bool backend_owes;          /* a terminal of this attempt */
     bool bounced;       /* the backend's mailbox did not take the attempt: nothing was used */
     uint32_t stats_row; /* where this attempt is counted; 0 = nowhere */

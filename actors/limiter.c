@@ -258,7 +258,8 @@ static void grant_waiting(tr_self *self, tri_limiter *l) {
             tr_line_refuse(&l->line, self, &g->base,
                            tr_msg_failf(TR_ERR_SERVER, "the provider %s is being restarted",
                                         l->args.provider));
-        } else if (tr_line_grant(&l->line, self, &g->base, (tr_granted){.backend = backend}) !=
+        } else if (tr_line_grant(&l->line, self, &g->base,
+                                 (tr_granted){.backend = backend, .wants_flows = g->probe}) !=
                    TR_OK) {
             tr_line_refuse(&l->line, self, &g->base, tr_msg_failf(TR_ERR_NOMEM, "out of memory"));
         } else {
@@ -459,6 +460,16 @@ static void settle(tr_self *self, tri_limiter *l, const tr_msg *msg) {
     }
 }
 
+/* A probe's target answers: nobody need wait for the end of what it says. */
+static void flows(tr_self *self, tri_limiter *l, const tr_msg *msg) {
+    tri_grant *g = (tri_grant *)tr_line_find(&l->line, msg->from, msg->ref);
+    if (g != NULL && g->taken && g->probe) {
+        g->probe = false;
+        (void)tr_health_ended(g->target, TR_VERDICT_GOOD, true, (tr_str){"", 0}, tr_now_us(self),
+                              0);
+    }
+}
+
 static void rates_came(tr_self *self, tri_limiter *l, const tr_msg *msg) {
     const tr_rates *rates = (const tr_rates *)msg->data;
     uint64_t now_us = tr_now_us(self);
@@ -514,6 +525,9 @@ static tr_err handle(tr_self *self, void *state, tr_msg **msg) {
         break;
     case TR_KIND_SETTLE:
         settle(self, l, *msg);
+        break;
+    case TR_KIND_FLOWS:
+        flows(self, l, *msg);
         break;
     case TR_KIND_DOWN:
         if (!TR_PLANTED(TR_BUG_SLOT_LEAK)) {

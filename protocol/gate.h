@@ -7,7 +7,8 @@
  *     call -> gate     RESERVE{ref}            one open reservation a (call, ref)
  *     gate -> call     GRANTED{ref, backend}   or FAIL{ref}, after waiting in the gate's queue
  *     call -> backend  SUBMIT{ref} ...         the call monitors the backend
- *     call -> gate     SETTLE{ref}             also withdraws a RESERVE that still waits
+ *     call -> gate     FLOWS{ref}              once, when GRANTED asked for it: the answer has
+ * begun call -> gate     SETTLE{ref}             also withdraws a RESERVE that still waits
  *
  * A gate monitors the call: its DOWN releases what SETTLE did not (both may come: one release).
  */
@@ -31,6 +32,7 @@ enum {
     TR_KIND_RATES = 71,     /* provider to limiter: what the server said about its limits */
     TR_KIND_SERVED = 74,    /* provider to call: ref, data = the provider's id of the request, for a
                                call that ends it before its terminal comes */
+    TR_KIND_FLOWS = 76,     /* call to gate: the first delta of a granted attempt has come */
     TR_KIND_KEY_CHECK = 79, /* to a provider: asks its server with each key; STATUSED with ref */
     TR_KIND_LIMIT = 72,     /* to a limiter: tr_limit; answered STATUSED with ref */
 };
@@ -59,8 +61,10 @@ typedef struct tr_reserve {
 /* GRANTED's data. */
 typedef struct tr_granted {
     tr_id backend;
-    uint32_t queue_ms; /* how long it waited */
-    uint32_t model;    /* tells one model from another: tokens of one go on in the same only */
+    uint32_t queue_ms;    /* how long it waited */
+    uint32_t model;       /* tells one model from another: tokens of one go on in the same only */
+    uint32_t wants_flows; /* 1 = FLOWS as soon as a delta comes: an answer may last for minutes */
+    uint32_t reserved;
 } tr_granted;
 
 /* SETTLE's flags. */
@@ -107,7 +111,7 @@ typedef struct tr_limit {
 } tr_limit;
 
 _Static_assert(sizeof(tr_reserve) == 32, "gate");
-_Static_assert(sizeof(tr_granted) == 16, "gate");
+_Static_assert(sizeof(tr_granted) == 24, "gate");
 _Static_assert(sizeof(tr_settle) == 32, "gate");
 _Static_assert(sizeof(tr_rates) == 32, "gate");
 _Static_assert(sizeof(tr_limit) == 24, "gate");

@@ -58,6 +58,31 @@ static void request_reaches_its_backend_through_the_gate(void) {
     }
 }
 
+static void gate_that_wants_to_know_hears_of_the_first_delta(void) {
+    call_rig r;
+    rig_up(&r, 1);
+    rig_begin(&r, "tiny", 100, 200000);
+    tr_msg *reserve = stand_in_expect(&r.gate, TR_KIND_RESERVE);
+    tr_msg *granted = rig_granted(&r.backend);
+    ((tr_granted *)(void *)granted->data)->wants_flows = 1;
+    stand_in_send(&r.gate, r.call, granted, reserve->ref);
+    tr_msg_free(stand_in_expect(&r.backend, TR_KIND_SUBMIT));
+    CU_ASSERT_EQUAL(stand_in_count(&r.gate), 0);
+    stand_in_send(&r.backend, r.call, rig_delta(0, "a", NULL, 0), reserve->ref);
+    stand_in_send(&r.backend, r.call, rig_delta(1, "b", NULL, 0), reserve->ref);
+    tr_msg *flows = stand_in_expect(&r.gate, TR_KIND_FLOWS);
+    CU_ASSERT_EQUAL(flows->ref, reserve->ref);
+    CU_ASSERT_EQUAL(stand_in_count(&r.gate), 0);
+    tr_msg_free(flows);
+    tr_msg_free(reserve);
+    expect_text(&r.door, 0, "a");
+    expect_text(&r.door, 1, "b");
+    stand_in_send(&r.backend, r.call, rig_done(), 1);
+    tr_msg_free(stand_in_expect(&r.gate, TR_KIND_SETTLE));
+    rig_expect_end(&r, TR_KIND_DONE, TR_OK);
+    rig_down(&r);
+}
+
 static void unknown_model_fails_before_any_gate(void) {
     call_rig r;
     rig_up(&r, 1);
@@ -420,6 +445,7 @@ static void settlement_says_what_was_used_and_why_it_ended(void) {
 int main(void) {
     static const puppet_test tests[] = {
         PUPPET_TEST(request_reaches_its_backend_through_the_gate),
+        PUPPET_TEST(gate_that_wants_to_know_hears_of_the_first_delta),
         PUPPET_TEST(unknown_model_fails_before_any_gate),
         PUPPET_TEST(refusal_of_the_gate_is_the_answer),
         PUPPET_TEST(gate_that_is_gone_fails_the_request),

@@ -396,6 +396,35 @@ static void half_open_target_gets_one_probe_at_a_time(void) {
     down(&r);
 }
 
+static void flows(rig *r, uint64_t ref) {
+    stand_in_send(&r->call, r->limiter, tr_msg_new(TR_KIND_FLOWS, 0), ref);
+}
+
+/* Answers may last for minutes: the first delta of two probes in turn is proof enough. */
+static void probe_counts_when_its_answer_begins(void) {
+    rig r;
+    up(&r, (tr_limiter_args){0});
+    for (uint64_t i = 1; i <= 5; i++) {
+        fail_once(&r, i, "m");
+    }
+    puppet_wait_us(r.node, 1000 * MS);
+    for (uint64_t ref = 10; ref <= 11; ref++) {
+        reserve(&r, (wish){.ref = ref, .model = "m"});
+        tr_msg *msg = stand_in_expect(&r.call, TR_KIND_GRANTED);
+        CU_ASSERT_EQUAL(((const tr_granted *)(const void *)msg->data)->wants_flows, 1);
+        tr_msg_free(msg);
+        flows(&r, ref);
+        flows(&r, ref); /* counts once */
+    }
+    expect_status(&r, "\"breaker\":\"closed\",\"running\":2");
+    settle(&r, 10, (tr_settle){.err = TR_ERR_TRUNCATED, .progressed = 1, .first_token_ms = 3}, "");
+    reserve(&r, (wish){.ref = 12, .model = "m"});
+    tr_msg *msg = stand_in_expect(&r.call, TR_KIND_GRANTED);
+    CU_ASSERT_EQUAL(((const tr_granted *)(const void *)msg->data)->wants_flows, 0);
+    tr_msg_free(msg);
+    down(&r);
+}
+
 static void probe_that_dies_lets_another_probe(void) {
     rig r;
     up(&r, (tr_limiter_args){.at_once = 1});
@@ -676,6 +705,7 @@ int main(void) {
         PUPPET_TEST(reset_that_comes_too_late_refuses_at_once),
         PUPPET_TEST(dead_target_costs_its_callers_nothing_after_the_first_few),
         PUPPET_TEST(half_open_target_gets_one_probe_at_a_time),
+        PUPPET_TEST(probe_counts_when_its_answer_begins),
         PUPPET_TEST(probe_that_dies_lets_another_probe),
         PUPPET_TEST(who_waits_for_a_target_that_is_given_up_is_told),
         PUPPET_TEST(hasty_time_out_and_rate_limit_do_not_count_against_a_target),
