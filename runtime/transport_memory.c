@@ -268,22 +268,14 @@ static void finish_write(end *self, size_t wrote) {
     }
 }
 
-static void write_some(end *self) {
+/* As much as there is room for at the peer; 0: none, or out of memory. */
+static size_t put_on_its_way(end *self, const void *bytes, size_t size) {
     tr_memory_net *net = self->net;
-    tri_stream *stream = &self->stream;
-    size_t left = stream->send_size - stream->send_done;
-    if (self->silent) {
-        self->swallowed += left;
-        finish_write(self, left);
-        return;
-    }
     end *peer = self->peer;
-    size_t size = WINDOW - peer->queued < left ? WINDOW - peer->queued : left;
-    segment *added = tr_alloc(sizeof *added + size);
+    size = WINDOW - peer->queued < size ? WINDOW - peer->queued : size;
+    segment *added = size > 0 ? tr_alloc(sizeof *added + size) : NULL;
     if (added == NULL) {
-        cut_end(self);
-        fail_write(self);
-        return;
+        return 0;
     }
     const tr_memory_faults *faults = &net->faults;
     uint64_t delay_us = faults->delay_min_us;
@@ -293,11 +285,39 @@ static void write_some(end *self) {
     uint64_t due_us = net->now_us + delay_us;
     peer->last_due_us = due_us > peer->last_due_us ? due_us : peer->last_due_us;
     *added = (segment){.due_us = peer->last_due_us, .size = size};
-    memcpy(added->bytes, stream->send_body->bytes + stream->send_done, size);
+    memcpy(added->bytes, bytes, size);
     *(peer->tail != NULL ? &peer->tail->next : &peer->head) = added;
     peer->tail = added;
     peer->queued += size;
+    return size;
+}
+
+static void write_some(end *self) {
+    tri_stream *stream = &self->stream;
+    size_t left = stream->send_size - stream->send_done;
+    if (self->silent) {
+        self->swallowed += left;
+        finish_write(self, left);
+        return;
+    }
+    size_t size = put_on_its_way(self, stream->send_body->bytes + stream->send_done, left);
+    if (size == 0) {
+        cut_end(self);
+        fail_write(self);
+        return;
+    }
     finish_write(self, size);
+}
+
+/* A link that can be written at once may take any part, or nothing. */
+static size_t try_send(tr_stream *base, const void *bytes, size_t size) {
+    end *self = (end *)base;
+    tr_memory_net *net = self->net;
+    bool gone = self->shut || self->cut || self->silent || peer_left(self);
+    if (gone || !chance(net, net->faults.at_once_per_million)) {
+        return 0;
+    }
+    return put_on_its_way(self, bytes, draw(net) % 2 == 0 ? size : 1 + draw(net) % size);
 }
 
 static memory_listener *find_listener(const tr_memory_net *net, const char *url) {
@@ -525,6 +545,7 @@ tr_memory_net *tr_memory_net_new(uint64_t seed) {
                                         .attach = tri_stream_attach,
                                         .received = tri_stream_received,
                                         .send = tri_stream_send,
+                                        .try_send = try_send,
                                         .close = tri_stream_close,
                                         .peer_uid = peer_uid,
                                         .listener_url = listener_url,

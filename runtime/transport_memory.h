@@ -18,6 +18,7 @@ typedef struct tr_memory_faults {
     uint32_t cuts_per_million; /* deliveries before which the connection is cut */
     uint32_t half_open_per_million; /* or falls silent: nothing arrives, nobody is told */
     uint32_t refused_per_million;   /* dials that fail although somebody listens */
+    uint32_t at_once_per_million;   /* tries to send that take a part at once, or all of it */
 } tr_memory_faults;
 
 /* NULL: out of memory. */

@@ -161,7 +161,8 @@ static void plan_troubles(tr_world *world) {
                                .delay_max_us = 10 + tr_world_below(world, 2000),
                                .split_max = tr_world_below(world, 3) == 0 ? 7 : 0,
                                .cuts_per_million = world->cuts ? 2000 : 0,
-                               .half_open_per_million = world->half_opens ? 400 : 0};
+                               .half_open_per_million = world->half_opens ? 400 : 0,
+                               .at_once_per_million = 250000 * (uint32_t)tr_world_below(world, 5)};
     tr_memory_net_set_faults(world->net, &faults);
 }
 

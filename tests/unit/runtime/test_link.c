@@ -86,7 +86,8 @@ static void frames_arrive_through_every_fault_of_delivery(void) {
         tr_stage s;
         tr_stage_set_up(&s, seed);
         tr_memory_faults faults = {.delay_max_us = 5000,
-                                   .split_max = seed % 3 == 0 ? 1 : 100 * (uint32_t)seed};
+                                   .split_max = seed % 3 == 0 ? 1 : 100 * (uint32_t)seed,
+                                   .at_once_per_million = (uint32_t)(seed % 4) * 330000};
         tr_memory_net_set_faults(s.net, &faults);
         tr_stage_connect(&s);
         tr_to_send out = {.count = 40};

@@ -85,19 +85,26 @@ static void do_finish(tr_self *self, tr_station *me, void *arg) {
     tr_link_finish(me->link, self);
 }
 
+/* Whether the transport takes all at once, parts or nothing. */
 static void finish_lets_what_is_queued_go_out(void) {
-    tr_stage s;
-    tr_stage_set_up(&s, 16);
-    tr_stage_connect(&s);
-    tr_to_send out = {.count = 60};
-    for (uint32_t i = 0; i < 60; i++) {
-        out.msgs[i] = tr_stage_delta(i, 20000);
+    for (uint32_t seed = 16; seed < 40; seed++) {
+        for (uint32_t count = 1; count <= 60; count += 59) {
+            tr_stage s;
+            tr_stage_set_up(&s, seed);
+            tr_memory_faults faults = {.at_once_per_million = seed % 3 * 500000};
+            tr_memory_net_set_faults(s.net, &faults);
+            tr_stage_connect(&s);
+            tr_to_send out = {.count = count};
+            for (uint32_t i = 0; i < count; i++) {
+                out.msgs[i] = tr_stage_delta(i, 20000);
+            }
+            tr_stage_tell_and_run(&s, &s.b, do_finish, &out);
+            CU_ASSERT_EQUAL(s.b.end, TR_ERR_CLOSED);
+            CU_ASSERT_EQUAL(s.a.count, count);
+            CU_ASSERT_EQUAL(s.a.end, TR_ERR_CLOSED);
+            tr_stage_tear_down(&s);
+        }
     }
-    tr_stage_tell_and_run(&s, &s.b, do_finish, &out);
-    CU_ASSERT_EQUAL(s.b.end, TR_ERR_CLOSED);
-    CU_ASSERT_EQUAL(s.a.count, 60);
-    CU_ASSERT_EQUAL(s.a.end, TR_ERR_CLOSED);
-    tr_stage_tear_down(&s);
 }
 
 static void finish_of_a_quiet_link_ends_it(void) {
