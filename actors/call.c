@@ -406,8 +406,11 @@ static void describe(const void *state, char *buf, size_t size) {
     static const char *const names[TRI_CALL_STATES] = {
         "new", "waiting", "streaming", "paused", "backoff", "delivering", "ended"};
     const tri_call *c = state;
-    snprintf(buf, size, "%s target=%s deltas=%u%s", names[c->state], tri_call_label(c), c->seq,
-             c->credit_messages == 0 ? " client behind" : "");
+    bool in_line = tri_call_in_line(c);
+    const char *what = !in_line ? "" : tri_call_is_local(c) ? " for its model" : " at limits of ";
+    snprintf(buf, size, "%s%s%.40s target=%s deltas=%u%s", names[c->state], what,
+             in_line && !tri_call_is_local(c) ? tri_call_target(c)->provider : "",
+             tri_call_label(c), c->seq, c->credit_messages == 0 ? " client behind" : "");
 }
 
 const tr_behaviour tr_call = {

@@ -144,7 +144,7 @@ static tr_msg *reserve_message(tr_self *self, const tri_call *c) {
  * it. None for a local model, whose worker knows its template. */
 static tr_id shower(tr_self *self, const tri_call *c) {
     const tr_target *target = tri_call_target(c);
-    bool local = strncmp(target->gate, "limiter:", strlen("limiter:")) != 0;
+    bool local = tri_call_is_local(c);
     char name[256];
     snprintf(name, sizeof name, "provider:%.64s%s%.128s:%u", target->provider, local ? "/" : "",
              local ? target->model : "", (unsigned)tr_self_shard(self));
@@ -188,6 +188,7 @@ tr_err tri_call_ask_gate(tr_self *self, tri_call *c) {
     }
     tri_call_set_state(c, TRI_CALL_RESERVING);
     c->attempt++;
+    c->asked_us = tr_now_us(self);
     c->seq_at_attempt = c->seq;
     c->said_bytes = 0;
     c->attempt_token_us = 0;

@@ -256,6 +256,20 @@ static tr_err back_off(tr_self *self, tri_call *c, tr_id failed, uint32_t after_
     return tri_call_arm(self, c);
 }
 
+/* The last failure says how often it was tried, when that was more than once. */
+static tr_err fail_at_last(tr_self *self, tri_call *c, const tr_fail *head,
+                           const tr_end_view *view) {
+    char text[TR_MESSAGE_max + 1];
+    tr_end_view told = *view;
+    if (c->tries > 1) {
+        size_t size = tr_utf8_cut(told.message.ptr, told.message.size, TR_MESSAGE_max - 40);
+        snprintf(text, sizeof text, "%.*s (after %u attempts)", (int)size, told.message.ptr,
+                 c->tries);
+        told.message = (tr_str){text, strlen(text)};
+    }
+    return fail(self, c, head, &told);
+}
+
 tr_err tri_call_attempt_failed(tr_self *self, tri_call *c, const tr_fail *head,
                                const tr_end_view *view, bool refused) {
     TR_ASSERT(c->targets.count > 0);
@@ -265,7 +279,7 @@ tr_err tri_call_attempt_failed(tr_self *self, tri_call *c, const tr_fail *head,
     tr_retry_choice choice = tr_retry_decide(&facts);
     if (choice.action == TR_RETRY_FAIL) {
         return refused && c->failure != NULL ? fail_as_before(self, c, view->message)
-                                             : fail(self, c, head, &ours);
+                                             : fail_at_last(self, c, head, &ours);
     }
     log_failed(self, c, head, view->message, choice);
     keep_failure(self, c, head, &ours, refused);

@@ -7,6 +7,8 @@
 #ifndef TR_ACTORS_CALL_INTERNAL_H
 #define TR_ACTORS_CALL_INTERNAL_H
 
+#include <string.h>
+
 #include "actors/call.h"
 #include "protocol/gate.h"
 
@@ -57,6 +59,7 @@ typedef struct tri_call {
     tr_id avoid; /* the backend that the last attempt lost; none after a pause */
     uint64_t gate_monitor, backend_monitor;
     uint64_t lost_us, knock_us; /* without a gate: since when, and when it is looked for again */
+    uint64_t asked_us;          /* when the attempt began to wait for its gate */
     uint64_t backoff_us;        /* when the next attempt is due */
     bool reserved;              /* the gate holds something for us */
     bool owes_flows;            /* and wants to hear of the first delta */
@@ -103,6 +106,14 @@ static inline const tr_target *tri_call_target(const tri_call *c) {
 /* The target's name, for people; "" before there is one. */
 static inline const char *tri_call_label(const tri_call *c) {
     return c->targets.count > 0 ? tri_call_target(c)->label : "";
+}
+
+/* Its gate has the request in line and has let it in by nothing yet. */
+static inline bool tri_call_in_line(const tri_call *c) {
+    return c->state == TRI_CALL_RESERVING && c->gate != TR_ID_NONE;
+}
+static inline bool tri_call_is_local(const tri_call *c) {
+    return strncmp(tri_call_target(c)->gate, "limiter:", strlen("limiter:")) != 0;
 }
 
 /* call_attempt.c */

@@ -5,6 +5,7 @@
  *
  * Called by the other parts of the call; on its shard.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "actors/call_internal.h"
@@ -94,13 +95,33 @@ tr_err tri_call_pause(tr_self *self, tri_call *c) {
     return tri_call_arm(self, c);
 }
 
+/* What kept it in line; "" = it was not in line. */
+static void tell_wait(tr_self *self, const tri_call *c, char *buf, size_t size) {
+    const char *label = tri_call_label(c);
+    const char *provider = tri_call_target(c)->provider;
+    int label_size = (int)tr_utf8_cut(label, strlen(label), 120);
+    uint32_t ms = tri_call_ms_since(self, c->asked_us);
+    buf[0] = '\0';
+    if (tri_call_in_line(c) && tri_call_is_local(c)) {
+        snprintf(buf, size,
+                 "%.*s waited %u ms for a free place at its model (troupe models): ", label_size,
+                 label, ms);
+    } else if (tri_call_in_line(c)) {
+        snprintf(buf, size,
+                 "%.*s waited %u ms at the limits of provider %s (troupe limit %s): ", label_size,
+                 label, ms, provider, provider);
+    }
+}
+
 /* The total limit ended it while an earlier failure was to be mended: that is told too. */
 static tr_err too_late(tr_self *self, tri_call *c, const limit *total) {
+    char wait[800];
+    tell_wait(self, c, wait, sizeof wait);
     if (c->failure == NULL) {
-        return tri_call_failf(self, c, total->err, "%s %u ms", total->text, total->ms);
+        return tri_call_failf(self, c, total->err, "%s%s %u ms", wait, total->text, total->ms);
     }
     tr_str why = tr_fail_read((const tr_fail *)c->failure->data).message;
-    return tri_call_failf(self, c, total->err, "%s %u ms; before, an attempt failed: %.*s",
+    return tri_call_failf(self, c, total->err, "%s%s %u ms; before, an attempt failed: %.*s", wait,
                           total->text, total->ms, (int)why.size, why.ptr);
 }
 

@@ -63,6 +63,40 @@ static void each_limit_of_a_request_has_its_sentence(void) {
            "the answer was not complete within the total limit of 250 ms");
 }
 
+static bool is_listed_as_waiting(void *arg) {
+    char *text = NULL;
+    bool listed = tr_control_json(arg, "{\"do\":\"requests\"}", &text) == TR_OK &&
+                  strstr(text, "\"waiting at limits of one target=one/mock ") != NULL;
+    tr_memory_free(text);
+    return listed;
+}
+
+static tr_stream *open_stream(const tr_options *options) {
+    tr_request *request = NULL;
+    tr_stream *stream = NULL;
+    CU_ASSERT_EQUAL_FATAL(tr_request_new(options, &request), TR_OK);
+    CU_ASSERT_EQUAL_FATAL(tr_request_text(request, "user", "hi"), TR_OK);
+    CU_ASSERT_EQUAL_FATAL(tr_stream_open(client, request, &stream), TR_OK);
+    tr_request_free(request);
+    return stream;
+}
+
+static void a_limiter_that_lets_nobody_in_is_named(void) {
+    tr_options options = options_of("one/mock:tokens=9999,interval=20ms");
+    tr_stream *first = open_stream(&options);
+    tr_chunk chunk;
+    CU_ASSERT_EQUAL_FATAL(tr_stream_next(first, 20000, &chunk), TR_OK);
+    options = options_of("one/mock");
+    tr_stream *second = open_stream(&options);
+    CU_ASSERT_TRUE(tr_stage_until(is_listed_as_waiting, client, 20000));
+    options.total_ms = 250;
+    expect(&options, TR_ERR_TIMEOUT,
+           " ms at the limits of provider one (troupe limit one): the answer was not complete "
+           "within the total limit of 250 ms");
+    tr_stream_close(second);
+    tr_stream_close(first);
+}
+
 static void command_line_has_each_limit(void) {
     static const char *const limits[][3] = {
         {"mock/mock:first=20s", "--first-token-timeout", "no first token came within 200 ms"},
@@ -180,8 +214,9 @@ static void open_stage(void) {
     port = tr_upstream_open(NULL);
     snprintf(text, sizeof text,
              "providers:\n"
-             "  mock: {kind: openai-compatible, base_url: 'http://127.0.0.1:%u/v1'}\n",
-             (unsigned)port);
+             "  mock: {kind: openai-compatible, base_url: 'http://127.0.0.1:%u/v1'}\n"
+             "  one: {kind: openai-compatible, base_url: 'http://127.0.0.1:%u/v1', at_once: 1}\n",
+             (unsigned)port, (unsigned)port);
     tr_stage_open(1, text);
     client = tr_stage_client();
 }
@@ -196,6 +231,7 @@ int main(void) {
     CU_TestInfo tests[] = {
         {"(the daemon and the mock start)", open_stage},
         {"each_limit_of_a_request_has_its_sentence", each_limit_of_a_request_has_its_sentence},
+        {"a_limiter_that_lets_nobody_in_is_named", a_limiter_that_lets_nobody_in_is_named},
         {"command_line_has_each_limit", command_line_has_each_limit},
         {"short_idle_limit_ends_no_long_prefill", short_idle_limit_ends_no_long_prefill},
         {"short_first_token_limit_ends_no_slow_stream",

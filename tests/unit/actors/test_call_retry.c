@@ -140,7 +140,11 @@ static void attempts_are_as_many_as_asked_and_the_last_failure_is_the_answer(voi
             fails_with(&r, &r.call.gate, n, "tiny", n > 1, failure(TR_ERR_SERVER, 0, 0));
             wait_ms(&r, 4);
         }
-        failed(&r, TR_ERR_SERVER, all, "local/tiny", "so it said");
+        static const char *const words[] = {[1] = "so it said",
+                                            [2] = "so it said (after 2 attempts)",
+                                            [3] = "so it said (after 3 attempts)",
+                                            [5] = "so it said (after 5 attempts)"};
+        failed(&r, TR_ERR_SERVER, all, "local/tiny", words[all]);
         CU_ASSERT_EQUAL(stand_in_count(&r.call.gate), 0);
         down(&r);
     }
@@ -307,8 +311,24 @@ static void total_limit_runs_over_all_attempts_and_tells_what_failed(void) {
     wait_ms(&r, 1995);
     CU_ASSERT_EQUAL(stand_in_count(&r.call.door), 0);
     wait_ms(&r, 1);
-    failed(&r, TR_ERR_TIMEOUT, 1, "local/tiny", "60000 ms; before, an attempt failed: so it said");
+    failed(
+        &r, TR_ERR_TIMEOUT, 1, "local/tiny",
+        "local/tiny waited 1996 ms for a free place at its model (troupe models): the answer was "
+        "not complete within the total limit of 60000 ms; before, an attempt failed: so it said");
     settled(&r.call.gate, 2, TR_ERR_TIMEOUT);
+    down(&r);
+}
+
+static void who_was_never_let_in_is_told_what_it_waited_for(void) {
+    retry_rig r;
+    up(&r, 1);
+    begin(&r, "openai/a", 0);
+    tr_msg_free(stand_in_expect(&r.cloud, TR_KIND_RESERVE));
+    wait_ms(&r, 60000);
+    failed(&r, TR_ERR_TIMEOUT, 0, "openai/a",
+           "openai/a waited 60000 ms at the limits of provider openai (troupe limit openai): the "
+           "answer was not complete within the total limit of 60000 ms");
+    settled(&r.cloud, 1, TR_ERR_TIMEOUT);
     down(&r);
 }
 
@@ -571,6 +591,7 @@ int main(void) {
         PUPPET_TEST(credit_in_the_pause_counts),
         PUPPET_TEST(what_a_failed_attempt_still_says_is_dropped),
         PUPPET_TEST(total_limit_runs_over_all_attempts_and_tells_what_failed),
+        PUPPET_TEST(who_was_never_let_in_is_told_what_it_waited_for),
         PUPPET_TEST(first_token_limit_is_an_attempts),
         PUPPET_TEST(next_target_is_asked_at_once_and_named),
         PUPPET_TEST(fault_of_the_request_goes_to_no_other_target),
