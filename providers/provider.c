@@ -636,7 +636,7 @@ static tr_err finish(tr_self *self, tri_provider *provider, tri_request *request
     } else {
         char text[TR_MESSAGE_max + 1];
         write_failure(provider, request, err, text);
-        if (err == TR_ERR_AUTH && request->key != 0) {
+        if (err == TR_ERR_AUTH) {
             tri_provider_tell_key(self, provider, request, text);
         }
         view.message = (tr_str){text, strlen(text)};

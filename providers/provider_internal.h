@@ -42,6 +42,7 @@ typedef struct tri_request {
     tri_again *again; /* NULL = it went without a key, or is under way */
     uint32_t key;     /* the id of its key; 0 = none */
     tri_check *check; /* its end goes there and not to the caller; NULL = none */
+    bool untrusted;   /* it goes to a server that the keys are not meant for */
     bool shown;       /* what would be sent is its answer */
     bool waits;       /* for a command that prints keys */
     tr_msg *abort;    /* made beforehand: to close a transfer must not need memory */
@@ -122,7 +123,7 @@ bool tri_provider_goes_on(tr_self *self, tri_provider *provider, tri_request *re
 tri_request *tri_provider_waiting(const tri_provider *provider, uint64_t http_ref);
 /* No key in it any more. */
 void tri_provider_hide(const tri_provider *provider, const tri_request *request, char *text);
-/* Adds which key was refused to a FAIL's sentence. */
+/* Adds to a FAIL's sentence which key was refused, or that none was sent. */
 void tri_provider_tell_key(tr_self *self, const tri_provider *provider, const tri_request *request,
                            char text[TR_MESSAGE_max + 1]);
 

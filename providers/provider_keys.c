@@ -31,6 +31,7 @@ tr_err tri_again_keep(tri_request *request, tri_outgoing *out, const tr_http_sta
     }
     again->start = *start;
     again->trusted = out->trusted;
+    request->untrusted = !out->trusted;
     again->body = out->body;
     out->body = NULL;
     memcpy(again->url, out->url, url_size);
@@ -329,15 +330,37 @@ void tri_provider_hide(const tri_provider *provider, const tri_request *request,
     }
 }
 
+/* How to give one to who sent none. */
+static void tell_none(const tri_provider *provider, const tri_request *request, char *buf,
+                      size_t size) {
+    if (request->untrusted) {
+        snprintf(buf, size,
+                 "no key was sent: a base URL that comes with a request gets none; give the "
+                 "configuration a provider with this base_url, and that one a key");
+    } else {
+        snprintf(buf, size,
+                 "no key was sent: store one with troupe key set %s, or name its source in the "
+                 "configuration, providers.%s.keys",
+                 provider->spec.name, provider->spec.name);
+    }
+}
+
 void tri_provider_tell_key(tr_self *self, const tri_provider *provider, const tri_request *request,
                            char text[TR_MESSAGE_max + 1]) {
-    char more[400];
+    char more[400] = "";
     size_t used = strlen(text);
-    /* Of an only key the server's words say enough; the log names it. */
-    if (request->again == NULL || request->err != TR_OK || request->again->tried_count < 2) {
-        return;
+    if (request->err != TR_OK || request->status < 400 || request->status == 407) {
+        return; /* it is not about a key of ours */
     }
-    tr_keychain_is_out(provider->spec.keychain, tr_now_us(self), more, sizeof(more));
+    if (request->key == 0) {
+        tell_none(provider, request, more, sizeof(more));
+    } else if (request->again != NULL && request->again->tried_count > 1) {
+        tr_keychain_is_out(provider->spec.keychain, tr_now_us(self), more, sizeof(more));
+    } else {
+        char place[128];
+        tr_keychain_place(provider->spec.keychain, request->key, place, sizeof(place));
+        snprintf(more, sizeof(more), place[0] != '\0' ? "asked with %s" : "%s", place);
+    }
     if (more[0] != '\0' && used + strlen(more) + 4 <= TR_MESSAGE_max) {
         snprintf(text + used, TR_MESSAGE_max + 1 - used, " (%s)", more);
     }

@@ -394,8 +394,12 @@ void door_words(heard *heard, const char *provider, const char *message) {
     bool fronted = strncmp(message, front, strlen(front)) == 0;
     snprintf(heard->message, sizeof(heard->message), "%s",
              fronted ? message + strlen(front) : message);
-    char *asked = strstr(heard->message, " (asked at http://127.0.0.1:");
-    if (asked != NULL) {
-        *asked = '\0';
+    static const char *const added[] = {" (asked at http://127.0.0.1:",
+                                        " (asked with the key of env:TROUPE_REPLAY_KEY)"};
+    for (size_t i = 0; i < sizeof added / sizeof *added; i++) {
+        char *ours = strstr(heard->message, added[i]);
+        if (ours != NULL) {
+            *ours = '\0';
+        }
     }
 }

@@ -88,7 +88,8 @@ static void a_failure_keeps_the_providers_words_and_tells_no_key(void) {
     CU_ASSERT_EQUAL(tr_result_error(result), TR_ERR_AUTH);
     CU_ASSERT_EQUAL(tr_result_status(result), 401);
     CU_ASSERT_STRING_EQUAL(tr_result_message(result),
-                           "anthropic answered 401: the mock was told to fail");
+                           "anthropic answered 401: the mock was told to fail "
+                           "(asked with the key of env:ANTHROPIC_API_KEY)");
     tr_result_free(result);
     options.model = "anthropic/mock:nofinish";
     CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, "Hi", &result), TR_OK);

@@ -201,6 +201,28 @@ static void refused_key_is_passed_over_and_the_next_one_serves(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "filed.keys, 1 refused"));
 }
 
+static void a_refusal_names_the_only_key_or_says_that_none_was_sent(void) {
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/v1", (unsigned)port);
+    tr_options options = TR_OPTIONS_INIT;
+    tr_result *result = NULL;
+    options.model = "m";
+    options.provider = "openai-compatible";
+    options.base_url = url;
+    expect("stored/m", TR_ERR_AUTH,
+           "(no key was sent: store one with troupe key set stored, or name its source in the "
+           "configuration, providers.stored.keys)");
+    CU_ASSERT_EQUAL_FATAL(tr_ask(client, &options, "hi", &result), TR_OK);
+    CU_ASSERT_EQUAL(tr_result_error(result), TR_ERR_AUTH);
+    CU_ASSERT_PTR_NOT_NULL(strstr(tr_result_message(result),
+                                  "(no key was sent: a base URL that comes with a request"));
+    tr_result_free(result);
+    write_file("filed.keys", BAD "\n", 0600);
+    expect("filed/m", TR_ERR_AUTH, "(asked with key 1 of file:");
+    write_file("filed.keys", BAD "\n" GOOD "\n", 0600);
+    expect("filed/m", TR_OK, "yes");
+}
+
 static void file_is_read_again_when_it_changes(void) {
     write_file("filed.keys", BAD "\n" BAD "x\n", 0600);
     expect("filed/m", TR_ERR_AUTH, "all 2 keys were refused (2 of file:");
@@ -398,6 +420,8 @@ int main(void) {
         {"(the daemon and the server start)", open_stage},
         {"refused_key_is_passed_over_and_the_next_one_serves",
          refused_key_is_passed_over_and_the_next_one_serves},
+        {"a_refusal_names_the_only_key_or_says_that_none_was_sent",
+         a_refusal_names_the_only_key_or_says_that_none_was_sent},
         {"file_is_read_again_when_it_changes", file_is_read_again_when_it_changes},
         {"stored_key_serves_at_once_and_shows_nowhere",
          stored_key_serves_at_once_and_shows_nowhere},

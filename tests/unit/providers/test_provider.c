@@ -684,7 +684,8 @@ static void a_row_may_name_its_keys_header_a_token_and_a_fixed_header(void) {
     data("\"message\":\"not token-123456\"},\"request_id\":\"r3\"}");
     end(TR_OK, NULL);
     CU_ASSERT_EQUAL(seen.fail.err, TR_ERR_AUTH);
-    CU_ASSERT_STRING_EQUAL(seen.message, "anthropic answered 401: not ************");
+    CU_ASSERT_STRING_EQUAL(seen.message, "anthropic answered 401: not ************ "
+                                         "(asked with the key of env:ANTHROPIC_AUTH_TOKEN)");
     CU_ASSERT_STRING_EQUAL(seen.request_id, "r3");
     unsetenv("ANTHROPIC_AUTH_TOKEN");
     close_node();
