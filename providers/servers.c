@@ -1,7 +1,9 @@
 /*
  * The servers that are known by name. Paths and options are those of llama.cpp's server of 2025,
- * mlx-lm 0.28, transformers 4.57 and vLLM 0.11; a row's command is only what is taken when the
- * configuration gives none.
+ * mlx-lm 0.32, transformers 5.24 and vLLM 0.33; a row's command is only what is taken when the
+ * configuration gives none. transformers 4.57 wants --force-model before the model's name, and 5
+ * knows no such option: no command that names the model serves both. One that names none would,
+ * but such a server is well before it has loaded anything.
  *
  * Looked up by the configuration and by the provider actor of a managed server.
  */
@@ -35,7 +37,7 @@ static const tr_server_row rows[] = {
              .dialect = "openai",
              .key_need = TR_KEY_OPTIONAL,
              .quirks = TR_QUIRK_NO_STREAM_OPTIONS | TR_QUIRK_NO_SCHEMA},
-     .command = "transformers serve " HOST_AND_PORT " --force-model {model}",
+     .command = "transformers serve {model} " HOST_AND_PORT,
      .health = "/health",
      .install = "pip install \"transformers[serving]\" torch",
      .names_model = true},

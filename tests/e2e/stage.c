@@ -117,7 +117,19 @@ void tr_stage_restart(void) {
     CU_ASSERT_STRING_EQUAL_FATAL(why, "");
 }
 
+/* A test that ended at a fatal assertion has closed nothing. Whoever has been waited for by the
+ * test itself is nobody to kill. */
+static void end_leftover(void) {
+    if (tr_stage_now.daemon > 0 && waitpid(tr_stage_now.daemon, NULL, WNOHANG) == 0) {
+        printf("\n    trouped was left running, and is killed; its log is %s/err.log\n",
+               tr_stage_now.folder);
+        tr_stage_kill();
+    }
+    tr_stage_now.daemon = 0;
+}
+
 void tr_stage_open(uint32_t workers, const char *extra) {
+    end_leftover();
     snprintf(tr_stage_now.folder, sizeof tr_stage_now.folder, "/tmp/troupe-e2e-XXXXXX");
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(tr_stage_now.folder));
     snprintf(tr_stage_now.url, sizeof tr_stage_now.url, "ipc://%s/troupe/troupe.sock",
@@ -142,6 +154,7 @@ void tr_stage_close(void) {
     int status = -1;
     kill(tr_stage_now.daemon, SIGTERM);
     waitpid(tr_stage_now.daemon, &status, 0);
+    tr_stage_now.daemon = 0;
     CU_ASSERT_EQUAL(status, 0);
     if (status != 0) {
         printf("\n    trouped ended with %d; its log is %s/err.log\n", status, tr_stage_now.folder);
@@ -359,6 +372,7 @@ int tr_stage_main(const char *suite, CU_TestInfo *tests) {
     }
     CU_basic_set_mode(CU_BRM_VERBOSE);
     CU_basic_run_tests();
+    end_leftover();
     unsigned failed = CU_get_number_of_failures();
     CU_cleanup_registry();
     return failed > 0;
