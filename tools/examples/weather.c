@@ -2,7 +2,9 @@
  * A model that uses tools: the answer is streamed, the model calls get_weather for several cities
  * at once, the program gives it the results, and the model answers with them. What a real program
  * changes is `get_weather` and the list of tools. The first turn must call, since a small model
- * would not do it by itself; then the model chooses, so that it can answer.
+ * would not do it by itself; then the model chooses, so that it can answer. It shows the mechanics:
+ * the default model, of 135M parameters, often repeats its calls or ends in words that make no
+ * sense.
  * Usage: weather [MODEL [QUESTION [CHOICE]]], CHOICE "auto" where a first turn cannot be told to
  * call (Ollama).
  */
@@ -25,6 +27,7 @@ static const char *get_weather(const char *arguments_json) {
 static tr_err print_answer(tr_stream *stream) {
     tr_chunk chunk;
     tr_err err;
+    bool said = false;
     while ((err = tr_stream_next(stream, -1, &chunk)) == TR_OK) {
         if (chunk.kind == TR_CHUNK_TEXT) {
             fwrite(chunk.text, 1, chunk.size, stdout);
@@ -34,8 +37,11 @@ static tr_err print_answer(tr_stream *stream) {
             fwrite(chunk.text, 1, chunk.size, stdout);
         }
         fflush(stdout);
+        said = true;
     }
-    printf("\n");
+    if (said) {
+        printf("\n");
+    }
     return err;
 }
 
