@@ -371,6 +371,15 @@ static void a_dead_server_is_told_once(void) {
     CU_ASSERT_EQUAL(TROUPE(p, "limit", "dead"), 0);
     says(p->out, "dead/x: not asked for another");
     p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "limit"), 0);
+    says(p->out, "dead/x: not asked for another");
+    says(p->out, "openai                 0 of 64 slots in use, 0 waiting\n");
+    CU_ASSERT_TRUE(lines(p->out) < 30);
+    p = begin(NULL, 0);
+    CU_ASSERT_EQUAL(TROUPE(p, "limit", "--json"), 0);
+    says(p->out, "{\"gate\":\"limiter\",\"provider\":\"openai\",");
+    CU_ASSERT_EQUAL(TROUPE(begin(NULL, 0), "limit", "--rpm", "5"), 2);
+    p = begin(NULL, 0);
     CU_ASSERT_EQUAL(TROUPE(p, "ask", "--provider", "anthropic", "-m", "x", "--base-url",
                            "http://127.0.0.1:1", "hi"),
                     2);
@@ -507,12 +516,16 @@ static void json_is_one_object_a_line(void) {
     }
 }
 
-static void an_answer_cut_by_its_length_is_noted_on_a_terminal(void) {
-    program *p = begin(NULL, STDERR_FILENO);
+static void an_answer_cut_by_its_length_is_noted_unless_quiet(void) {
+    program *p = begin(NULL, 0);
     CU_ASSERT_EQUAL(
         TROUPE(p, "ask", "-m", "chain", "--temperature", "0", "--max-tokens", "3", "hi"), 0);
     CU_ASSERT_STRING_EQUAL(p->out, "abc\n");
-    says(p->err, "ended by --max-tokens, after 3 tokens");
+    CU_ASSERT_STRING_EQUAL(
+        p->err, "troupe: the answer was cut at 3 tokens by --max-tokens (finish: length)\n");
+    p = begin(NULL, STDERR_FILENO);
+    CU_ASSERT_EQUAL(TROUPE(p, "ask", "-q", "-m", "chain", "--max-tokens", "3", "hi"), 0);
+    CU_ASSERT_STRING_EQUAL(p->err, "");
     p = begin(NULL, 0);
     CU_ASSERT_EQUAL(TROUPE(p, "ask", "-m", "chain", "--json", "--max-tokens", "3", "hi"), 0);
     says(p->out, "\"finish\":\"length\"");
@@ -554,6 +567,19 @@ static void a_request_is_cancelled_by_the_id_that_is_listed(void) {
     says(asking.err, "cancelled");
 }
 
+static void a_daemon_that_dies_leaves_words_for_who_reads_the_answer(void) {
+    program *p = begin(NULL, 0);
+    start(p, (const char *const[]){"troupe", "ask", "-m", "random", "hi", NULL});
+    CU_ASSERT_TRUE(read_some(p->fds[1], p->out));
+    tr_stage_kill();
+    finish(p);
+    CU_ASSERT_EQUAL(p->status, 3);
+    says(p->err, "went away in the middle of this request");
+    says(p->err, "what is printed is not the whole answer; if it is not running, start it");
+    CU_ASSERT_PTR_NULL(strstr(p->err, "in the result"));
+    tr_stage_restart();
+}
+
 /* What bash offers for the word after `words`. */
 static const char *complete(const char *words) {
     char script[1024];
@@ -580,6 +606,7 @@ static void completion_knows_values(void) {
     CU_ASSERT_STRING_EQUAL(complete("load ''"), "chain random missing\n");
     CU_ASSERT_STRING_EQUAL(complete("log-level ''"), "error warn info debug\n");
     CU_ASSERT_STRING_EQUAL(complete("limit ech"), "echo\n");
+    CU_ASSERT_STRING_EQUAL(complete("models ech"), "echo\n");
     CU_ASSERT_STRING_EQUAL(complete("completion z"), "zsh\n");
     CU_ASSERT_STRING_EQUAL(complete("help gat"), "gather\n");
     CU_ASSERT_STRING_EQUAL(complete("ask --schema ''"), "\n");
@@ -617,11 +644,13 @@ int main(void) {
         {"a_dash_stands_for_standard_input", a_dash_stands_for_standard_input},
         {"unread_input_is_noted_on_a_terminal", unread_input_is_noted_on_a_terminal},
         {"json_is_one_object_a_line", json_is_one_object_a_line},
-        {"an_answer_cut_by_its_length_is_noted_on_a_terminal",
-         an_answer_cut_by_its_length_is_noted_on_a_terminal},
+        {"an_answer_cut_by_its_length_is_noted_unless_quiet",
+         an_answer_cut_by_its_length_is_noted_unless_quiet},
         {"the_tree_fits_80_columns", the_tree_fits_80_columns},
         {"a_request_is_cancelled_by_the_id_that_is_listed",
          a_request_is_cancelled_by_the_id_that_is_listed},
+        {"a_daemon_that_dies_leaves_words_for_who_reads_the_answer",
+         a_daemon_that_dies_leaves_words_for_who_reads_the_answer},
         {"completion_knows_values", completion_knows_values},
         {"(the daemon stops)", tr_stage_close},
         CU_TEST_INFO_NULL,

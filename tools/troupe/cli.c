@@ -48,9 +48,16 @@ int tri_exit_of(tr_err err) {
     return TRI_EXIT_FAILED;
 }
 
+/* The library tells C programs where the part of an answer is; nobody here has such a result. */
+static const char library_words[] = "what had arrived is in the result; ";
+
 int tri_fail(tr_err err, const char *sentence) {
+    const char *shown = sentence[0] != '\0' ? sentence : tr_err_text(err);
+    const char *words = strstr(shown, library_words);
+    int size = (int)(words != NULL ? words - shown : 0);
     fflush(stdout);
-    fprintf(stderr, "troupe: %s\n", sentence[0] != '\0' ? sentence : tr_err_text(err));
+    fprintf(stderr, "troupe: %.*s%s\n", size, shown,
+            words != NULL ? words + strlen(library_words) : shown);
     return tri_exit_of(err);
 }
 
@@ -211,6 +218,14 @@ const char *tri_message(const tri_args *args, const tr_result *result, char *buf
     };
     const char *sentence = tr_result_message(result);
     uint32_t after_ms = tr_result_retry_after_ms(result);
+    const char *words = strstr(sentence, library_words);
+    if (words != NULL) {
+        snprintf(buf, size, "%.*s%s%s", (int)(words - sentence), sentence,
+                 tr_result_text(result)[0] == '\0' ? "nothing of the answer had come; "
+                                                   : "what is printed is not the whole answer; ",
+                 words + strlen(library_words));
+        return buf;
+    }
     if (tr_err_class_of(tr_result_error(result)) == TR_CLASS_INVALID_REQUEST) {
         return reword(list, sizeof list / sizeof *list, sentence, buf, size);
     }
@@ -277,13 +292,24 @@ void tri_note(const tri_args *args, const char *format, ...) {
     va_end(list);
 }
 
+/* Where standard error goes does not matter: the answer on standard output does not show it. */
+static void note_length(const tri_args *args, const char *prefix, const tr_result *result) {
+    char tokens[40] = "";
+    if (args->quiet || (args->json && !isatty(STDERR_FILENO))) { /* the JSON has the finish */
+        return;
+    }
+    if (tr_result_usage(result).out > 0) {
+        snprintf(tokens, sizeof tokens, " at %llu tokens",
+                 (unsigned long long)tr_result_usage(result).out);
+    }
+    fflush(stdout);
+    fprintf(stderr, "troupe: %sthe answer was cut%s by %s (finish: length)\n", prefix, tokens,
+            args->max_tokens > 0 ? "--max-tokens" : "the model's limit");
+}
+
 void tri_note_answer(const tri_args *args, const char *prefix, const tr_result *result) {
     if (tr_result_error(result) == TR_OK && strcmp(tr_result_finish(result), "length") == 0) {
-        tri_note(args,
-                 args->max_tokens > 0
-                     ? "%sthe answer was ended by --max-tokens, after %llu tokens"
-                     : "%sthe answer was ended by the model's limit, after %llu tokens",
-                 prefix, (unsigned long long)tr_result_usage(result).out);
+        note_length(args, prefix, result);
     }
     if (tr_result_fallback(result)) {
         tri_note(args, "%sanswered by %s, since what was asked before it failed", prefix,

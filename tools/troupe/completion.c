@@ -70,7 +70,7 @@ static void bash_arguments(FILE *out, const tri_command *command) {
         fputs("$(_troupe_list local)", out);
     } else if (means(command->synopsis, "ID")) {
         fputs("$(_troupe_list requests)", out);
-    } else if (means(command->synopsis, "PROVIDER")) {
+    } else if (means(command->synopsis, "[PROVIDER]")) {
         fputs("$(_troupe_list providers)", out);
     } else if (means(command->synopsis, "[COMMAND]")) {
         command_names(out);
@@ -137,7 +137,7 @@ static const char fish_lists[] =
 
 static void fish_arguments(FILE *out, const tri_command *command) {
     if (strchr(command->synopsis, '|') == NULL && !means(command->synopsis, "MODEL") &&
-        !means(command->synopsis, "ID") && !means(command->synopsis, "PROVIDER") &&
+        !means(command->synopsis, "ID") && !means(command->synopsis, "[PROVIDER]") &&
         !means(command->synopsis, "[COMMAND]")) {
         return;
     }
@@ -146,7 +146,7 @@ static void fish_arguments(FILE *out, const tri_command *command) {
         fputs("(__troupe_list local)", out);
     } else if (means(command->synopsis, "ID")) {
         fputs("(__troupe_list requests)", out);
-    } else if (means(command->synopsis, "PROVIDER")) {
+    } else if (means(command->synopsis, "[PROVIDER]")) {
         fputs("(__troupe_list providers)", out);
     } else if (means(command->synopsis, "[COMMAND]")) {
         command_names(out);

@@ -70,7 +70,49 @@ static void add(tr_jsonw *w, const char *name, int64_t number) {
     }
 }
 
+static void print_row_rate(const tr_json_value *part, const char *rate, const char *unit) {
+    if (tri_int_of(part, rate) > 0) {
+        printf(", %lld %s a minute", tri_int_of(part, rate), unit);
+    }
+}
+
+/* A line each; with --json what `limit PROVIDER --json` prints of each. */
+static int list_limits(const tri_args *args) {
+    tri_args plain = *args;
+    plain.json = false; /* the status has more than limits */
+    int status;
+    tr_json *json = tri_control(&plain, "status", NULL, NULL, &status);
+    const tr_json_value *part =
+        json != NULL ? tr_json_first(tr_json_get(tr_json_root(json), "parts")) : NULL;
+    for (; part != NULL; part = tr_json_next(part)) {
+        if (!tri_is(part, "gate", "limiter")) {
+            continue;
+        }
+        if (args->json) {
+            tr_str raw = tr_json_raw(part);
+            printf("%.*s\n", (int)raw.size, raw.ptr);
+            continue;
+        }
+        printf("%-22.*s %lld of %lld slots in use, %lld waiting", STR(part, "provider"),
+               tri_int_of(part, "used"), tri_int_of(part, "at_once"), tri_int_of(part, "waiting"));
+        print_row_rate(part, "rpm", "requests");
+        print_row_rate(part, "tpm", "tokens");
+        puts(tr_json_get(part, "adaptive") != NULL ? ", adaptive" : "");
+        tri_print_open_targets(part);
+    }
+    tr_json_free(json);
+    return status;
+}
+
+static bool changes(const tri_args *args) {
+    return args->at_once > 0 || args->rpm >= 0 || args->tpm >= 0 || args->burst >= 0 ||
+           args->adaptive >= 0;
+}
+
 int tri_cmd_limit(const tri_args *args) {
+    if (args->rest_count == 0 && !changes(args)) {
+        return list_limits(args);
+    }
     if (args->rest_count != 1) {
         return tri_usage("limit", "expected one provider");
     }

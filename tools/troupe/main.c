@@ -48,7 +48,7 @@ const tri_command tri_commands[] = {
     {"stop", "", "let running requests finish and end the daemon", CONNECTING, tri_cmd_stop},
     {"status", "", "version, sockets, models, and the provider keys that the daemon sees",
      CONNECTING, tri_cmd_status},
-    {"limit", "PROVIDER", "show or change how much of a provider may be used",
+    {"limit", "[PROVIDER]", "how much of a provider may be used, or change it; alone: of each",
      "rpm tpm burst at-once adaptive" CONNECTING, tri_cmd_limit},
     {"log-level", "error|warn|info|debug", "change what the daemon logs", CONNECTING,
      tri_cmd_log_level},
@@ -106,7 +106,8 @@ const tri_option tri_options_known[] = {
     {{"provider", WITH, NULL, PROVIDER}, "NAME", "the provider, when MODEL does not say it", NULL},
     {{"base-url", WITH, NULL, BASE_URL},
      "URL",
-     "a server without configuration: openai-compatible, or of a --provider that takes one",
+     "a server without configuration: openai-compatible, or of --provider responses-compatible, "
+     "vllm, lmstudio or ollama",
      NULL},
     {{"system", WITH, NULL, SYSTEM}, "TEXT", "the system prompt", NULL},
     {{"temperature", WITH, NULL, TEMPERATURE},
