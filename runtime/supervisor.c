@@ -157,6 +157,10 @@ static void advance(tri_supervisor *sup, tr_self *self) {
     } else if (sup->phase == TRI_PHASE_STARTING) {
         sup->phase = TRI_PHASE_UP;
         tr_started(self, TR_OK);
+        if (sup->ends_when_up) {
+            begin_end(sup, TR_ERR_SHUTDOWN);
+            advance(sup, self);
+        }
     }
 }
 
@@ -229,21 +233,48 @@ static void restart(tri_supervisor *sup, tr_self *self, tri_child *child, tr_err
     }
 }
 
+static bool significant_left(const tri_supervisor *sup) {
+    for (uint32_t i = 0; i < sup->count; i++) {
+        const tri_child *child = sup->children[i];
+        if (child->spec.significant && (child->state != TRI_CHILD_OFF || child->must_start)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A significant child has ended by itself and does not come back. */
+static void significant_ended(tri_supervisor *sup) {
+    if (sup->auto_shutdown == TR_AUTO_SHUTDOWN_ALL && significant_left(sup)) {
+        return;
+    }
+    if (sup->phase == TRI_PHASE_STARTING) {
+        sup->ends_when_up = true;
+    } else {
+        begin_end(sup, TR_ERR_SHUTDOWN);
+    }
+}
+
 /* Ended though nobody asked it to. */
 static void child_failed(tri_supervisor *sup, tr_self *self, tri_child *child, tr_err reason) {
     bool normal = reason == TR_OK || reason == TR_ERR_SHUTDOWN;
+    bool significant = child->spec.significant;
     tr_log(normal ? TR_LOG_DEBUG : TR_LOG_WARN, self, "child ended",
            "child=\"%s\" reason=%s restarts=%u", child->spec.name, tr_err_name(reason),
            child->restarts);
     switch (child->spec.restart) {
     case TR_TEMPORARY:
         tri_child_remove(sup, self, child, reason);
+        if (significant) {
+            significant_ended(sup);
+        }
         break;
     case TR_TRANSIENT:
-        if (normal) {
-            break;
+        if (!normal) {
+            restart(sup, self, child, reason);
+        } else if (significant) {
+            significant_ended(sup);
         }
-        restart(sup, self, child, reason);
         break;
     case TR_PERMANENT:
         restart(sup, self, child, reason);
@@ -439,6 +470,7 @@ static tr_err supervisor_init(tr_self *self, void *state, const void *args) {
     bool defaults = given->intensity == 0 && given->period_ms == 0;
     sup->strategy = given->strategy;
     sup->adopts = given->adopts;
+    sup->auto_shutdown = given->auto_shutdown;
     sup->intensity = defaults ? TR_RESTARTS_default : given->intensity;
     sup->period_us = (defaults ? TR_PERIOD_MS_default : given->period_ms) * (uint64_t)1000;
     sup->recent = tr_zalloc((sup->intensity + (size_t)1) * sizeof *sup->recent);

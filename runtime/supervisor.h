@@ -3,7 +3,8 @@
  * plus backoff. Children start left to right, each up before the next begins, and stop right to
  * left. A child that ends is restarted by its type and the strategy; more than `intensity` restarts
  * within `period_ms` and the supervisor stops its children and fails itself. The first restart is
- * at once, further ones wait with exponential backoff, reset after a quiet period.
+ * at once, further ones wait with exponential backoff, reset after a quiet period. A supervisor may
+ * end itself when its significant children have done their work.
  */
 #ifndef TR_RUNTIME_SUPERVISOR_H
 #define TR_RUNTIME_SUPERVISOR_H
@@ -12,6 +13,15 @@
 
 typedef enum tr_restart { TR_PERMANENT, TR_TRANSIENT, TR_TEMPORARY } tr_restart;
 typedef enum tr_strategy { TR_ONE_FOR_ONE, TR_ONE_FOR_ALL, TR_REST_FOR_ONE } tr_strategy;
+
+/* When significant children that end by themselves, and are not restarted, end their supervisor
+ * too: it stops the others and ends with TR_ERR_SHUTDOWN. Whom the supervisor stops does not count.
+ */
+typedef enum tr_auto_shutdown {
+    TR_AUTO_SHUTDOWN_NEVER,
+    TR_AUTO_SHUTDOWN_ANY, /* the first of them */
+    TR_AUTO_SHUTDOWN_ALL, /* the last that was active */
+} tr_auto_shutdown;
 
 #define TR_SHUTDOWN_BRUTAL 0U
 #define TR_SHUTDOWN_INFINITY UINT32_MAX
@@ -27,6 +37,7 @@ typedef struct tr_child_spec {
     uint32_t shard;       /* TR_SHARD_SAME or a number */
     uint32_t mailbox_max;
     bool registers;
+    bool significant; /* with auto_shutdown only, and not TR_PERMANENT: else TR_ERR_INVALID */
 } tr_child_spec;
 
 typedef struct tr_supervisor_args {
@@ -38,6 +49,7 @@ typedef struct tr_supervisor_args {
     /* A temporary-children supervisor for actors spawned by others with it as `parent` (calls): it
      * only stops them. */
     bool adopts;
+    tr_auto_shutdown auto_shutdown;
 } tr_supervisor_args;
 
 /* Spawn it with tr_supervisor_args as args; as a child of another supervisor give it

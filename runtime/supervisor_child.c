@@ -18,6 +18,10 @@ tr_err tri_child_add(tri_supervisor *sup, const tr_child_spec *spec, tri_child *
     if (tri_child_by_name(sup, spec->name) != NULL) {
         return TR_ERR_EXISTS;
     }
+    if (spec->significant &&
+        (sup->auto_shutdown == TR_AUTO_SHUTDOWN_NEVER || spec->restart == TR_PERMANENT)) {
+        return TR_ERR_INVALID;
+    }
     if (sup->count == sup->room) {
         uint32_t room = sup->room == 0 ? 4 : sup->room * 2;
         tri_child **children = tr_realloc(sup->children, room * sizeof(tri_child *));

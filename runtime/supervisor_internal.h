@@ -51,6 +51,8 @@ typedef enum tri_phase {
 typedef struct tri_supervisor {
     tr_strategy strategy;
     bool adopts;
+    tr_auto_shutdown auto_shutdown;
+    bool ends_when_up; /* it was to shut down while it still started */
     tri_phase phase;
     tr_err reason; /* for its own end */
     uint32_t intensity;
@@ -67,7 +69,8 @@ typedef struct tri_supervisor {
 } tri_supervisor;
 
 /* supervisor_child.c */
-/* A child off, at the end of the list. TR_ERR_EXISTS: the name is taken. */
+/* A child off, at the end of the list. TR_ERR_EXISTS: the name is taken; TR_ERR_INVALID: it may not
+ * be significant. */
 TR_MUST_USE tr_err tri_child_add(tri_supervisor *sup, const tr_child_spec *spec, tri_child **ret);
 /* Answers whoever waits, with `err`, and forgets it. It must be off. */
 void tri_child_remove(tri_supervisor *sup, tr_self *self, tri_child *child, tr_err err);

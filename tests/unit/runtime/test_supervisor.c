@@ -539,6 +539,93 @@ static void adopting_supervisor_stops_whoever_was_spawned_under_it(void) {
     close_stage(&s);
 }
 
+/* ---- significant children ---- */
+
+static void open_significant(stage *s, tr_strategy strategy, tr_auto_shutdown when) {
+    open_stage(s, strategy);
+    s->sup.auto_shutdown = when;
+    for (uint32_t i = 0; i < 2; i++) {
+        s->specs[i].significant = true;
+        s->specs[i].restart = i == 0 ? TR_TRANSIENT : TR_TEMPORARY;
+    }
+    CU_ASSERT_EQUAL(raise_sup(s), TR_OK);
+}
+
+static void expect_shut_down(const stage *s) {
+    tr_err reason = TR_OK;
+    CU_ASSERT(ended(s, &reason));
+    CU_ASSERT_EQUAL(reason, TR_ERR_SHUTDOWN);
+    for (uint32_t i = 0; i < CHILDREN; i++) {
+        CU_ASSERT_EQUAL(s->child[i].starts, s->child[i].stops);
+    }
+}
+
+static void significant_child_needs_auto_shutdown_and_is_not_permanent(void) {
+    stage s;
+    open_stage(&s, TR_ONE_FOR_ONE);
+    s.specs[1].significant = true;
+    s.specs[1].restart = TR_TRANSIENT;
+    CU_ASSERT_EQUAL(raise_sup(&s), TR_ERR_INVALID);
+    CU_ASSERT_EQUAL(s.child[0].starts, s.child[0].stops);
+    close_stage(&s);
+    open_stage(&s, TR_ONE_FOR_ONE);
+    s.sup.auto_shutdown = TR_AUTO_SHUTDOWN_ANY;
+    s.specs[1].significant = true;
+    CU_ASSERT_EQUAL(raise_sup(&s), TR_ERR_INVALID);
+    close_stage(&s);
+}
+
+static void any_significant_child_that_is_done_shuts_the_supervisor_down(void) {
+    static const struct {
+        uint32_t child;
+        uint16_t how;
+        bool shuts_down;
+    } cases[] = {{0, PUPPET_END, true},   {0, PUPPET_CRASH, false}, {1, PUPPET_END, true},
+                 {1, PUPPET_CRASH, true}, {2, PUPPET_END, false},   {2, PUPPET_CRASH, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        stage s;
+        open_significant(&s, TR_ONE_FOR_ONE, TR_AUTO_SHUTDOWN_ANY);
+        puppet_post(s.node, &s.child[cases[i].child], cases[i].how);
+        if (cases[i].shuts_down) {
+            expect_shut_down(&s);
+        } else {
+            CU_ASSERT(alive(&s));
+            CU_ASSERT_EQUAL(s.child[cases[i].child].starts, 2);
+        }
+        close_stage(&s);
+    }
+}
+
+static void all_significant_waits_for_the_last_that_is_active(void) {
+    stage s;
+    open_significant(&s, TR_ONE_FOR_ONE, TR_AUTO_SHUTDOWN_ALL);
+    puppet_post(s.node, &s.child[1], PUPPET_CRASH);
+    CU_ASSERT(alive(&s));
+    puppet_post(s.node, &s.child[0], PUPPET_CRASH); /* is restarted */
+    CU_ASSERT(alive(&s));
+    puppet_post(s.node, &s.child[0], PUPPET_END);
+    expect_shut_down(&s);
+    close_stage(&s);
+}
+
+static void stop_b(tr_self *self, void *arg) {
+    tell_sup(self, ((stage *)arg)->id, tr_stop_child("b", 22));
+}
+
+static void significant_child_that_is_stopped_shuts_nothing_down(void) {
+    stage s;
+    open_significant(&s, TR_ONE_FOR_ONE, TR_AUTO_SHUTDOWN_ANY);
+    puppet_tell(s.node, &s.boss, stop_b, &s);
+    expect_answer(&s, 22, TR_OK);
+    CU_ASSERT(alive(&s));
+    close_stage(&s);
+    open_significant(&s, TR_ONE_FOR_ALL, TR_AUTO_SHUTDOWN_ANY);
+    crash(&s, 2); /* takes them down with it */
+    CU_ASSERT_EQUAL(s.child[1].stops, 1);
+    CU_ASSERT(alive(&s));
+    close_stage(&s);
+}
+
 /* ---- trees ---- */
 
 static void failing_supervisor_is_restarted_by_its_own(void) {
@@ -672,6 +759,10 @@ int main(void) {
         PUPPET_TEST(dynamic_child_that_fails_is_forgotten),
         PUPPET_TEST(stopping_a_child_that_backs_off_forgets_it),
         PUPPET_TEST(adopting_supervisor_stops_whoever_was_spawned_under_it),
+        PUPPET_TEST(significant_child_needs_auto_shutdown_and_is_not_permanent),
+        PUPPET_TEST(any_significant_child_that_is_done_shuts_the_supervisor_down),
+        PUPPET_TEST(all_significant_waits_for_the_last_that_is_active),
+        PUPPET_TEST(significant_child_that_is_stopped_shuts_nothing_down),
         PUPPET_TEST(failing_supervisor_is_restarted_by_its_own),
         PUPPET_TEST(child_that_acks_itself_holds_up_the_next),
         PUPPET_TEST(child_that_says_it_failed_fails_the_start),
