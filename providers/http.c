@@ -236,6 +236,7 @@ static tr_err on_start(tri_http *http, tr_msg *msg) {
     http->transfers[slot] = transfer;
     http->started++;
     http->active++;
+    tr_timer_cancel(http->self, &http->quiet_timer);
     if (http->active > http->kept) {
         /* Else each that ends in a crowd would close a connection that the next could use. */
         keep_connections(http, http->kept * 2);
@@ -333,8 +334,10 @@ static void on_timer(tri_http *http, const tr_msg *msg) {
         return;
     }
     if (tag == TAG_QUIET) {
-        http->quiet_timer = 0;
-        close_crowd(http);
+        if (msg->ref == http->quiet_timer) {
+            http->quiet_timer = 0;
+            close_crowd(http);
+        }
         return;
     }
     tri_transfer *transfer = tag <= http->transfer_room ? http->transfers[tag - 1] : NULL;

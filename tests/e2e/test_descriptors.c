@@ -168,13 +168,13 @@ static void requests_that_fail_upstream_leave_none(void) {
     expect_at_most(at_start);
 }
 
-/* More at once than are kept: nobody has to say that those of the crowd may go. */
-static void a_crowd_that_fails_leaves_none_after_a_moment(void) {
+/* More at once than are kept, each of which ends with `err`. */
+static void come_as_a_crowd(const char *model, tr_err err) {
     static tr_stream *streams[CROWD];
     tr_options options = TR_OPTIONS_INIT;
     tr_request *request = NULL;
     tr_chunk chunk;
-    options.model = "mock/mock:status=500,first=1500ms";
+    options.model = model;
     options.retries = 0;
     tr_upstream_reset();
     CU_ASSERT_EQUAL_FATAL(tr_request_new(&options, &request), TR_OK);
@@ -183,13 +183,32 @@ static void a_crowd_that_fails_leaves_none_after_a_moment(void) {
         CU_ASSERT_EQUAL_FATAL(tr_stream_open(client, request, &streams[i]), TR_OK);
     }
     for (int i = 0; i < CROWD; i++) {
-        CU_ASSERT_EQUAL(tr_stream_next(streams[i], 20000, &chunk), TR_ERR_SERVER);
+        tr_err ended;
+        while ((ended = tr_stream_next(streams[i], 20000, &chunk)) == TR_OK) {
+        }
+        CU_ASSERT_EQUAL(ended, err);
         tr_stream_close(streams[i]);
     }
     tr_request_free(request);
     CU_ASSERT_EQUAL(tr_upstream_stat("requests"), CROWD);
+}
+
+/* Nobody has to say that those of a crowd may go. */
+static void a_crowd_that_fails_leaves_none_after_a_moment(void) {
+    come_as_a_crowd("mock/mock:status=500,first=1500ms", TR_ERR_SERVER);
     printf("\n    %ld descriptors at the start, %ld after a crowd of %d\n", at_start,
            descriptors(false), CROWD);
+    expect_at_most(at_start);
+}
+
+/* The moment begins anew with each request. */
+static void connections_of_a_crowd_stay_while_they_are_in_use(void) {
+    come_as_a_crowd("mock/mock:first=1500ms,tokens=1", TR_DONE);
+    for (int i = 0; i < 8; i++) {
+        CU_ASSERT_EQUAL(answer_of("mock/mock:tokens=1", 0), TR_OK);
+        CU_ASSERT_FALSE(tr_upstream_comes_to("active", 99, 400)); /* time goes by */
+        CU_ASSERT_TRUE(descriptors(false) >= at_start + CROWD);
+    }
     expect_at_most(at_start);
 }
 
@@ -230,6 +249,8 @@ int main(void) {
         {"requests_that_fail_upstream_leave_none", requests_that_fail_upstream_leave_none},
         {"a_crowd_that_fails_leaves_none_after_a_moment",
          a_crowd_that_fails_leaves_none_after_a_moment},
+        {"connections_of_a_crowd_stay_while_they_are_in_use",
+         connections_of_a_crowd_stay_while_they_are_in_use},
         {"(they stop)", close_stage},
         CU_TEST_INFO_NULL,
     };

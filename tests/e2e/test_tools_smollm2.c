@@ -5,29 +5,15 @@
  * the test says that it was not run (CTest shows it as skipped).
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "protocol/json.h"
 #include "tests/e2e/stage.h"
+#include "tests/lib/default_model.h"
 
 enum { seeds_max = 5 };
 
 static char model_file[512];
-
-static void find_model(void) {
-    const char *cache = getenv("TROUPE_CACHE"), *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    if (cache != NULL) {
-        snprintf(model_file, sizeof model_file, "%s/models/default.gguf", cache);
-    } else if (xdg != NULL) {
-        snprintf(model_file, sizeof model_file, "%s/troupe/models/default.gguf", xdg);
-    } else {
-        snprintf(model_file, sizeof model_file, "%s/.cache/troupe/models/default.gguf",
-                 home != NULL ? home : "");
-    }
-}
 
 static void open_stage(void) {
     char more[1024]; /* one more entry of the configuration's `local` */
@@ -155,8 +141,7 @@ static void example_talks_to_the_default_model(void) {
 
 int main(void) {
     enum { skipped = 77 };
-    find_model();
-    if (access(model_file, R_OK) != 0) {
+    if (!tr_default_model(model_file, sizeof model_file)) {
         printf("not run: there is no %s (tools/setup puts it there)\n", model_file);
         return skipped;
     }

@@ -3,27 +3,11 @@
  * token: the answer stays the same. Without the model the test says that it was not run (CTest
  * shows it as skipped).
  */
-#include <stdlib.h>
-#include <unistd.h>
-
+#include "tests/lib/default_model.h"
 #include "tests/lib/puppet.h"
 #include "tests/local/local_stream.h"
 
 static char model_file[512];
-
-static void find_model(void) {
-    const char *cache = getenv("TROUPE_CACHE");
-    const char *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    if (cache != NULL) {
-        snprintf(model_file, sizeof model_file, "%s/models/default.gguf", cache);
-    } else if (xdg != NULL) {
-        snprintf(model_file, sizeof model_file, "%s/troupe/models/default.gguf", xdg);
-    } else {
-        snprintf(model_file, sizeof model_file, "%s/.cache/troupe/models/default.gguf",
-                 home != NULL ? home : "");
-    }
-}
 
 static void kills_change_nothing_of_a_real_models_answer(void) {
     local_prepare(&the, TR_TINY_CHAIN);
@@ -51,8 +35,7 @@ static void kills_change_nothing_of_a_real_models_answer(void) {
 
 int main(void) {
     enum { skipped = 77 };
-    find_model();
-    if (access(model_file, R_OK) != 0) {
+    if (!tr_default_model(model_file, sizeof model_file)) {
         printf("not run: there is no %s (tools/setup puts it there)\n", model_file);
         return skipped;
     }

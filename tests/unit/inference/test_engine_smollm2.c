@@ -4,23 +4,10 @@
  * model the test says that it was not run (CTest shows it as skipped).
  */
 #include "protocol/schema.h"
+#include "tests/lib/default_model.h"
 #include "tests/unit/inference/engine_rig.h"
 
 static char model_file[4096];
-
-static bool find_model(void) {
-    const char *cache = getenv("TROUPE_CACHE"), *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    if (cache != NULL) {
-        snprintf(model_file, sizeof model_file, "%s/models/default.gguf", cache);
-    } else if (xdg != NULL) {
-        snprintf(model_file, sizeof model_file, "%s/troupe/models/default.gguf", xdg);
-    } else {
-        snprintf(model_file, sizeof model_file, "%s/.cache/troupe/models/default.gguf",
-                 home != NULL ? home : "");
-    }
-    return access(model_file, R_OK) == 0;
-}
 
 static void open_model(rig *r, uint32_t sequences) {
     char why[TR_ENGINE_WHY_size];
@@ -172,7 +159,7 @@ static void required_call_is_valid_and_resumes_inside_tokens(void) {
 
 int main(void) {
     enum { skipped = 77 };
-    if (!find_model()) {
+    if (!tr_default_model(model_file, sizeof model_file)) {
         printf("not run: %s is not there (tools/setup brings it)\n", model_file);
         return skipped;
     }
